@@ -1,0 +1,297 @@
+"""What an experiment is: frozen dataclasses, one flat one a section.
+
+A config file is Python with `get_config() -> Config`; its docstring says
+command, hardware, time and result. Fields that the chosen method does not use
+are refused when set, and off is `None`.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """The images and how they are prepared."""
+
+  name: str = 'digits'
+  """digits (embedded), cifar10, or arrays (an npz of your own)."""
+  dir: str | None = None
+  """Where the images are: what `jaxnas.prepare` wrote, or the npz."""
+  train_fraction: float = 0.5
+  """Share of the training images to train on; the others are validation."""
+  batch_size: int = 64
+  """Images in a training step."""
+  crop_padding: int = 0
+  """Pixels of zero padding around the image before a random crop."""
+  flip: bool = False
+  """Mirror half of the training images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Supernet:
+  """The shared weights."""
+
+  affine: bool = False
+  """Give batch normalisation a scale and a bias, shared as the weights are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+  """Which architectures a training step uses."""
+
+  name: Literal['uniform'] = 'uniform'
+  """The proposal that debiasing multiplies."""
+  paths: int = 1
+  """Architectures in a step; their gradients are summed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Debias:
+  """P(arch) times exp(-density / temperature) after the warm-up (eq. 8).
+
+  At most one of the two is set; with neither, training stays undebiased.
+  """
+
+  temperature: float | None = None
+  """Temperature on the scale of this run's densities."""
+  effective_fraction: float | None = None
+  """Solve for the temperature at which 1/sum P^2 is this share of the space."""
+  baseline: bool = False
+  """Also train without debiasing from the same warm-up, and print both."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Density:
+  """How densely the gradients of other architectures surround one's own."""
+
+  file: str | None = None
+  """A saved density.npz to use instead of estimating one."""
+  measure: Literal['gradient'] = 'gradient'
+  """What is compared between architectures."""
+  estimator: Literal['inverse_mean_distance'] = 'inverse_mean_distance'
+  """From distances to a density (eq. 6)."""
+  tensors: str | None = None
+  """authors, early, deep, shared, all, or regular expressions over parameter
+  paths, separated by commas. None: what the space's supernet declares."""
+  combine: Literal['mean', 'concatenate'] = 'mean'
+  """Cosine distance per weight tensor then mean, or of all tensors as one."""
+  absent: Literal['zero', 'skip'] = 'zero'
+  """A tensor that one of two architectures lacks: distance 1, or left out."""
+  scale: Literal['raw', 'std'] = 'raw'
+  """The density as it is, or divided by its standard deviation."""
+  batches: int = 1
+  """Held-out batches whose mean loss is differentiated."""
+  batch_size: int = 256
+  """Images in a held-out batch: the first ones of a fixed shuffle."""
+  refresh_epochs: int | None = None
+  """Estimate again every so many epochs; None: once, after the warm-up."""
+  memory_gb: float = 2.0
+  """Gradients beyond this size are computed twice instead of stored."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """SGD as PyTorch defines it: coupled decay, cosine learning rate."""
+
+  peak_lr: float = 0.1
+  """Learning rate after its own warm-up."""
+  floor_lr: float = 0.0
+  """Learning rate at the end of the cosine."""
+  momentum: float = 0.9
+  """Momentum, without dampening."""
+  nesterov: bool = False
+  """Nesterov's momentum."""
+  weight_decay: float = 0.0
+  """Added to the gradient before the momentum."""
+  clip_norm: float | None = None
+  """Largest global norm of the gradient."""
+  lr_warmup_steps: int = 0
+  """Steps in which the learning rate rises linearly to its peak."""
+  schedule: Literal['step', 'epoch'] = 'step'
+  """Follow the cosine every step, or every epoch as older code does."""
+  freeze_unused: bool = True
+  """Leave ops that a step did not use exactly as they are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+  """Which architectures are ranked at the end, and on what."""
+
+  split: Literal['validation', 'test'] = 'validation'
+  """The images that rank; training never saw them."""
+  images: int | None = None
+  """How many of them, the same for every architecture; None: all."""
+  archs: int | None = None
+  """How many architectures, drawn with a fixed seed; None: all."""
+  batch_size: int = 500
+  """Images in a batch, which are also what batch normalisation averages."""
+  bn: Literal['batch'] = 'batch'
+  """Statistics of batch normalisation: those of the batch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """How much an interruption can cost."""
+
+  every_epochs: int = 1
+  """Epochs between checkpoints."""
+  keep: int = 2
+  """Newest ones to keep; the one at the end of the warm-up always stays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+  """What a run tells while it goes on."""
+
+  every_steps: int = 50
+  """Steps that a row of metrics.jsonl averages."""
+  tensorboard: bool = False
+  """Write the same numbers for TensorBoard."""
+  wandb: bool = False
+  """Write the same numbers to Weights & Biases."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrain:
+  """Training architectures alone, from scratch."""
+
+  epochs: int = 50
+  """Epochs of each."""
+  seeds: int = 3
+  """Runs of each, with other weights and other batches."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """An experiment."""
+
+  seed: int = 0
+  """Every random number is a function of it."""
+  space: str = 'digits'
+  """digits, pooling or nas_bench_macro."""
+  warmup_epochs: int = 10
+  """Epochs before the density is estimated."""
+  epochs: int = 20
+  """Epochs after the warm-up."""
+  precision: Literal['auto', 'float32', 'bfloat16'] = 'auto'
+  """Of the computation; parameters, statistics and loss are float32.
+  auto: bfloat16 on accelerators, float32 on CPU."""
+  data: Data = Data()
+  supernet: Supernet = Supernet()
+  sampler: Sampler = Sampler()
+  debias: Debias = Debias()
+  density: Density = Density()
+  optimizer: Optimizer = Optimizer()
+  ranking: Ranking = Ranking()
+  checkpoint: Checkpoint = Checkpoint()
+  logging: Logging = Logging()
+  retrain: Retrain = Retrain()
+
+  @property
+  def debiases(self) -> bool:
+    """Whether training is debiased after the warm-up."""
+    return (self.debias.temperature, self.debias.effective_fraction) != (
+      None,
+      None,
+    )
+
+  def undebiased(self) -> 'Config':
+    """The same experiment without debiasing."""
+    return dataclasses.replace(self, debias=Debias())
+
+
+# Sections that may differ between a run and its resumption.
+NOT_THE_EXPERIMENT = ('checkpoint', 'logging')
+
+# Fields of which one replaces the other: (section, fields).
+ALTERNATIVES = (('debias', ('temperature', 'effective_fraction')),)
+
+
+def find(name: str) -> Path:
+  """The config file: a path, in ./configs, or shipped with the package.
+
+  Raises FileNotFoundError with the names that there are.
+  """
+  package = Path(__file__).parent
+  # A checkout keeps the shipped configs beside the package, a wheel inside.
+  folders = (Path('configs'), package / 'configs', package.parent / 'configs')
+  for file in (Path(name), *(folder / name for folder in folders)):
+    if file.is_file():
+      return file
+  known = {file.name for folder in folders for file in folder.glob('*.py')}
+  raise FileNotFoundError(
+    f'config {name!r} is neither a file nor one of {", ".join(sorted(known))}.'
+  )
+
+
+def load(name: str) -> Config:
+  """Runs the config file's get_config(); `name` as in `find`."""
+  file = find(name)
+  spec = importlib.util.spec_from_file_location(f'config_{file.stem}', file)
+  if spec is None or spec.loader is None:
+    raise ValueError(f'config {file} is not Python: its name must end in .py.')
+  module = importlib.util.module_from_spec(spec)
+  try:
+    spec.loader.exec_module(module)
+    config = module.get_config()
+  except Exception as error:
+    raise ValueError(
+      f'config {file} does not load: {type(error).__name__}: {error}'
+    ) from error
+  if not isinstance(config, Config):
+    raise ValueError(
+      f'config {file}: get_config() returns {type(config).__name__}, '
+      'not jaxnas.config.Config.'
+    )
+  return config
+
+
+def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+  """Fields of the experiment that differ: 'section.field' -> both values."""
+  ours, theirs = flatten(config), flatten(other)
+  return {
+    name: (value, theirs[name])
+    for name, value in ours.items()
+    if value != theirs[name]
+    and name.partition('.')[0] not in NOT_THE_EXPERIMENT
+  }
+
+
+def flatten(config: Config) -> dict[str, Any]:
+  """{'section.field': value}."""
+  out = {}
+  for name, value in dataclasses.asdict(config).items():
+    if isinstance(value, dict):
+      out |= {f'{name}.{field}': inner for field, inner in value.items()}
+    else:
+      out[name] = value
+  return out
+
+
+def to_json(config: Config) -> str:
+  return json.dumps(dataclasses.asdict(config), indent=2) + '\n'
+
+
+def from_json(text: str) -> Config:
+  """The inverse of `to_json`; ValueError names fields it does not know."""
+
+  def build(cls: type, values: dict[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    if unknown := sorted(set(values) - set(hints)):
+      raise ValueError(
+        f'saved config has unknown fields: {prefix}{", ".join(unknown)}.'
+      )
+    return cls(
+      **{
+        name: build(hints[name], value, f'{name}.')
+        if dataclasses.is_dataclass(hints[name])
+        else value
+        for name, value in values.items()
+      }
+    )
+
+  return build(Config, json.loads(text), '')

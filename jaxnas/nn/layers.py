@@ -1,0 +1,152 @@
+"""Layers with PyTorch's default initialisation, float32 parameters."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnas.nn import convolutions
+from jaxnas.nn.convolutions import Layout, Map
+
+
+def torch_uniform(fan_in: int) -> jax.nn.initializers.Initializer:
+  """Uniform in +-1/sqrt(fan_in), for weights and biases alike."""
+  bound = 1 / math.sqrt(fan_in)
+
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+class Conv(nn.Module):
+  """KxK convolution without bias, padding K // 2, in NHWC."""
+
+  features: int
+  kernel: int = 3
+  stride: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Map) -> Map:
+    inputs = x.shape[-1]
+    kernel = self.param(
+      'kernel',
+      torch_uniform(self.kernel**2 * inputs),
+      (self.kernel, self.kernel, inputs, self.features),
+    )
+    return convolutions.dense(
+      x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride
+    )
+
+
+class Pointwise(nn.Module):
+  """1x1 convolution without bias."""
+
+  features: int
+  stride: int = 1
+  layout: Layout = 'NHWC'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Map) -> Map:
+    inputs = x.shape[self.layout.index('C')]
+    kernel = self.param(
+      'kernel', torch_uniform(inputs), (inputs, self.features)
+    )
+    return convolutions.pointwise(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      stride=self.stride,
+      layout=self.layout,
+    )
+
+
+class Depthwise(nn.Module):
+  """KxK convolution of each channel alone, without bias."""
+
+  kernel: int
+  stride: int = 1
+  layout: Layout = 'NHWC'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Map) -> Map:
+    channels = x.shape[self.layout.index('C')]
+    kernel = self.param(
+      'kernel',
+      torch_uniform(self.kernel**2),
+      (self.kernel, self.kernel, channels),
+    )
+    return convolutions.depthwise(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      stride=self.stride,
+      layout=self.layout,
+    )
+
+
+class Linear(nn.Module):
+  """With bias."""
+
+  features: int
+
+  @nn.compact
+  def __call__(self, x_BxD: Float[Array, 'B D']) -> Float[Array, 'B K']:
+    init = torch_uniform(x_BxD.shape[-1])
+    kernel = self.param('kernel', init, (x_BxD.shape[-1], self.features))
+    return x_BxD @ kernel + self.param('bias', init, (self.features,))
+
+
+class Norm(nn.Module):
+  """Batch normalisation, statistics in float32.
+
+  Args:
+    affine: learn a scale and a bias a channel.
+    running: keep running statistics as PyTorch does (momentum 0.1 of theirs,
+      unbiased variance), and use them when not training. Without, the
+      batch's own statistics serve training and evaluation, and the layer is
+      a pure function.
+    layout: of the map.
+    dtype: of the result.
+  """
+
+  affine: bool = False
+  running: bool = False
+  layout: Layout = 'NHWC'
+  dtype: Any = jnp.float32
+
+  MOMENTUM = 0.9
+  EPSILON = 1e-5
+
+  @nn.compact
+  def __call__(self, x: Map, train: bool) -> Map:
+    axis = self.layout.index('C')
+    others = tuple(i for i in range(4) if i != axis)
+    channels = x.shape[axis]
+    broadcast = [channels if i == axis else 1 for i in range(4)]
+    x = x.astype(jnp.float32)
+    if self.running:
+      means = self.variable('batch_stats', 'mean', jnp.zeros, channels)
+      variances = self.variable('batch_stats', 'var', jnp.ones, channels)
+    if self.running and not train:
+      mean_C, var_C = means.value, variances.value
+    else:
+      mean_C = jnp.mean(x, others)
+      var_C = jnp.maximum(jnp.mean(x * x, others) - mean_C * mean_C, 0)
+      if self.running and not self.is_initializing():
+        count = x.size // channels
+        means.value += (1 - self.MOMENTUM) * (mean_C - means.value)
+        unbiased_C = var_C * (count / max(count - 1, 1))
+        variances.value += (1 - self.MOMENTUM) * (unbiased_C - variances.value)
+    scale_C = jax.lax.rsqrt(var_C + self.EPSILON)
+    shift_C = -mean_C * scale_C
+    if self.affine:
+      gain_C = self.param('scale', nn.initializers.ones, (channels,))
+      bias_C = self.param('bias', nn.initializers.zeros, (channels,))
+      scale_C, shift_C = scale_C * gain_C, shift_C * gain_C + bias_C
+    out = x * scale_C.reshape(broadcast) + shift_C.reshape(broadcast)
+    return out.astype(self.dtype)

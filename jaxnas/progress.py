@@ -1,0 +1,78 @@
+"""Progress that people can see: a bar on a terminal, lines elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TextColumn,
+  TimeRemainingColumn,
+)
+
+T = TypeVar('T')
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+@contextlib.contextmanager
+def bar(
+  label: str, total: int, *, done: int = 0
+) -> Iterator[Callable[[int, str], None]]:
+  """Yields advance(count, text); the text stands behind the bar.
+
+  Args:
+    label: what is going on.
+    total: units of work.
+    done: those that an earlier run did.
+  """
+  console = Console(stderr=True)
+  if console.is_terminal:
+    with Progress(
+      TextColumn('{task.description}'),
+      BarColumn(),
+      MofNCompleteColumn(),
+      TimeRemainingColumn(),
+      TextColumn('{task.fields[text]}'),
+      console=console,
+      transient=True,
+    ) as shown:
+      task = shown.add_task(label, total=total, completed=done, text='')
+      yield lambda count, text: shown.update(task, advance=count, text=text)
+    return
+  start = last = time.monotonic()
+  count_done = done
+
+  def advance(count: int, text: str) -> None:
+    nonlocal last, count_done
+    count_done += count
+    now = time.monotonic()
+    if now - last >= SECONDS_BETWEEN_LINES:
+      last = now
+      left_s = (now - start) / (count_done - done) * (total - count_done)
+      print(
+        f'{label} {count_done}/{total}, {left_s:.0f} s left {text}',
+        file=sys.stderr,
+        flush=True,
+      )
+
+  yield advance
+
+
+def track(
+  items: Iterable[T],
+  label: str,
+  total: int,
+  poll: Callable[[], None] = lambda: None,
+) -> Iterator[T]:
+  """The items, with a bar; `poll` is called before each, and may raise."""
+  with bar(label, total) as advance:
+    for item in items:
+      poll()
+      yield item
+      advance(1, '')

@@ -1,0 +1,102 @@
+"""The run directory: what a run writes, and any figure is redrawn from.
+
+config.json, environment.json, metrics.jsonl, checkpoints/, density.npz,
+samples.npz, predictions.npz, correlation.json.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnas.config import Config, differences, from_json, to_json
+
+VERSIONS = ('jaxnas', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
+
+
+def new_workdir(config_file: str) -> Path:
+  """A folder under runs/ that is not there yet."""
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  return Path('runs') / f'{Path(config_file).stem}-{now}'
+
+
+def open_run(workdir: Path, config: Config, *, resume: bool) -> bool:
+  """Makes or reopens a run directory; returns whether a run was there.
+
+  Raises ValueError where a run would be overwritten, or where the experiment
+  to resume is another one.
+  """
+  existing = (workdir / 'config.json').exists()
+  if existing and not resume:
+    raise ValueError(
+      f'{workdir} holds a run already: add --resume to go on with it, or '
+      'choose another --workdir.'
+    )
+  if existing and (differing := differences(config, read_config(workdir))):
+    name, (ours, theirs) = next(iter(differing.items()))
+    raise ValueError(
+      f'{workdir} is a run with {name} {theirs}, not {ours}: resume it as it '
+      'is, or choose another --workdir.'
+    )
+  workdir.mkdir(parents=True, exist_ok=True)
+  write_text(workdir / 'config.json', to_json(config))
+  return existing
+
+
+def read_config(workdir: Path) -> Config:
+  """Raises FileNotFoundError where there is no run."""
+  file = workdir / 'config.json'
+  if not file.exists():
+    raise FileNotFoundError(
+      f'{workdir} holds no run (no config.json): start one with --config FILE.'
+    )
+  return from_json(file.read_text())
+
+
+def environment(**facts: Any) -> dict[str, Any]:
+  """Where a result comes from: command, machine, versions, and `facts`."""
+  return {
+    'command': ' '.join(['python', '-m', *sys.orig_argv[2:]]),
+    'python': platform.python_version(),
+    'platform': platform.platform(),
+    'cpus': os.cpu_count(),
+    'versions': {name: importlib.metadata.version(name) for name in VERSIONS},
+    **facts,
+  }
+
+
+def write_text(file: Path, text: str) -> None:
+  """All of it or nothing: written beside, then renamed."""
+  part = file.with_name(f'{file.name}.part')
+  part.write_text(text)
+  part.replace(file)
+
+
+def write_json(file: Path, value: Any) -> None:
+  write_text(file, json.dumps(value, indent=2, allow_nan=False) + '\n')
+
+
+def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """As `write_text`; read it with `read_npz`."""
+  part = file.with_name(f'{file.name}.part')
+  with part.open('wb') as stream:
+    np.savez(stream, allow_pickle=False, **arrays)
+  part.replace(file)
+
+
+def read_npz(file: Path) -> dict[str, np.ndarray]:
+  """Never unpickles. Raises FileNotFoundError or ValueError naming the file."""
+  if not file.exists():
+    raise FileNotFoundError(f'{file} does not exist.')
+  try:
+    with np.load(file, allow_pickle=False) as arrays:
+      return dict(arrays)
+  except Exception as error:
+    raise ValueError(f'{file} is not a readable npz file: {error}') from error

@@ -1,0 +1,112 @@
+"""Where to pool: 36 ResNet20s (Roshtkhari et al. 2023)."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxnas.spaces.base import Costs, Space
+
+BLOCKS = 9
+POOLS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolingSpace(Space):
+  """Two 2x2 max pools, each before one of the nine residual blocks.
+
+  Positions are blocks and binary: 1 pools before the block. Exactly two are
+  ones; '4,7' (ResNet20 itself) pools before the fourth and seventh block.
+  Channels go by the block's index, whatever the pools.
+  """
+
+  channels: tuple[int, ...]
+  """Of each block."""
+  stem: int
+  """Channels of the 3x3 stem."""
+
+  @property
+  def size(self) -> int:
+    return len(self.enumerate())
+
+  def parse(self, text: str) -> Int[np.ndarray, ' E']:
+    parts = text.split(',')
+    allowed = [str(block) for block in range(1, self.positions + 1)]
+    if len(parts) != POOLS or not all(part in allowed for part in parts):
+      raise ValueError(
+        f'{text!r} is not two blocks such as 4,7; {self.name} has blocks 1 '
+        f'to {self.positions}.'
+      )
+    first, second = map(int, parts)
+    if first >= second:
+      raise ValueError(
+        f'{text!r}: the first pool must stand before the second one.'
+      )
+    arch_E = np.zeros(self.positions, np.int32)
+    arch_E[[first - 1, second - 1]] = 1
+    return arch_E
+
+  def format(self, arch_E: Int[np.ndarray, ' E']) -> str:
+    return ','.join(str(block + 1) for block in np.flatnonzero(arch_E))
+
+  def enumerate(self) -> Int[np.ndarray, 'A E']:
+    """Lexicographic in the blocks that pool: 1,2 1,3 ... 8,9."""
+    pairs = list(itertools.combinations(range(self.positions), POOLS))
+    archs_AxE = np.zeros((len(pairs), self.positions), np.int32)
+    np.put_along_axis(archs_AxE, np.array(pairs), 1, axis=1)
+    return archs_AxE
+
+  def index(self, archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, ' A']:
+    self.validate(archs_AxE)
+    same_AxA = (archs_AxE[:, None] == self.enumerate()).all(axis=-1)
+    return same_AxA.argmax(axis=1)
+
+  def random(
+    self, rng: np.random.Generator, count: int
+  ) -> Int[np.ndarray, 'A E']:
+    return self.enumerate()[rng.integers(self.size, size=count)]
+
+  def costs(self, archs_AxE: Int[np.ndarray, 'A E']) -> Costs:
+    self.validate(archs_AxE)
+    height, width, inputs = self.image_shape
+    params = 9 * inputs * self.stem + 2 * self.stem
+    macs_A = np.full(
+      len(archs_AxE), 9 * inputs * self.stem * height * width, np.int64
+    )
+    inputs = self.stem
+    # Each pool halves both sides; blocks behind it see a smaller map.
+    pools_AxE = archs_AxE.cumsum(axis=1)
+    for e, outputs in enumerate(self.channels):
+      kernels = 9 * outputs * (inputs + outputs)
+      params += kernels + 4 * outputs
+      if inputs != outputs:
+        kernels += inputs * outputs
+        params += inputs * outputs + 2 * outputs
+      macs_A += (
+        kernels * (height >> pools_AxE[:, e]) * (width >> pools_AxE[:, e])
+      )
+      inputs = outputs
+    params += self.classes * (inputs + 1)
+    return Costs(
+      np.full(len(archs_AxE), params, np.int64),
+      macs_A + inputs * self.classes,
+    )
+
+  def _forbidden(self, archs_AxE: Int[np.ndarray, 'A E']) -> None:
+    pools_A = archs_AxE.sum(axis=1)
+    if (pools_A != POOLS).any():
+      a = int(np.argmax(pools_A != POOLS))
+      raise ValueError(
+        f'arch {a} has {pools_A[a]} pools; {self.name} has exactly {POOLS}.'
+      )
+
+
+POOLING = PoolingSpace(
+  'pooling',
+  (('none', 'pool'),) * BLOCKS,
+  image_shape=(32, 32, 3),
+  classes=10,
+  channels=(16,) * 3 + (32,) * 3 + (64,) * 3,
+  stem=16,
+)

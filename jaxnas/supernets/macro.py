@@ -1,0 +1,136 @@
+"""The supernet and stand-alone networks of NAS-Bench-Macro and its like."""
+
+import functools
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnas.nn import convolutions
+from jaxnas.nn.blocks import Identity, InvertedResidual
+from jaxnas.nn.choice import Choice, Op, used_by_choices
+from jaxnas.nn.convolutions import Map
+from jaxnas.nn.layers import Conv, Linear, Norm, Pointwise
+from jaxnas.spaces import MacroSpace
+
+
+class MacroNet(nn.Module):
+  """stem -> positions -> head, the positions in the trunk's inner layout.
+
+  A supernet when `arch` is a traced vector, a stand-alone network when it is
+  a tuple of ints.
+
+  Named tensor sets: 'deep' is what stands after the last choice, the head's
+  convolution and linear layer (inferred default of the paper where ops
+  differ); 'early' the stem's convolution.
+  """
+
+  space: MacroSpace
+  dtype: Any = jnp.float32
+  affine: bool = False
+  running: bool = False
+
+  sequential: ClassVar[bool] = True
+  default_tensors: ClassVar[str] = 'deep'
+  tensor_sets: ClassVar[dict[str, tuple[str, ...]]] = {
+    'deep': ('head/conv/kernel', 'head/linear/kernel'),
+    'early': ('stem/conv/kernel',),
+  }
+
+  def setup(self):
+    layout = convolutions.trunk_layout()
+    norm = functools.partial(
+      Norm, self.affine, self.running, dtype=self.dtype
+    )
+    inner: dict[str, Any] = {
+      'norm': functools.partial(norm, layout=layout),
+      'layout': layout,
+      'dtype': self.dtype,
+    }
+    self.layout = layout
+    self.stem_part = Stem(self.space.stem, norm, self.dtype, name='stem')
+    self.choices = [
+      Choice(
+        (
+          functools.partial(Identity, layer.outputs, layer.stride, **inner),
+          *(
+            functools.partial(
+              InvertedResidual,
+              layer.outputs,
+              expansion,
+              kernel,
+              layer.stride,
+              **inner,
+            )
+            for expansion, kernel in self.space.blocks
+          ),
+        ),
+        name=f'position_{e}',
+      )
+      for e, layer in enumerate(self.space.layers)
+    ]
+    self.head_part = Head(
+      self.space.head, self.space.classes, norm, self.dtype, name='head'
+    )
+
+  def __call__(
+    self,
+    x_BxHxWxC: Float[Array, 'B H W C'],
+    arch: tuple[int, ...] | Array,
+    *,
+    train: bool,
+  ) -> Float[Array, 'B K']:
+    x = self.stem(x_BxHxWxC, train)
+    for e in range(len(self.choices)):
+      x = self.position(e, x, arch[e], train)
+    return self.head(x, train)
+
+  def stem(self, x_BxHxWxC: Map, train: bool = False) -> Map:
+    """Images -> what the first position receives, in the inner layout."""
+    x = self.stem_part(x_BxHxWxC, train)
+    return convolutions.relayout(x, 'NHWC', self.layout)
+
+  def position(self, e: int, x: Map, op: Op, train: bool = False) -> Map:
+    """One choice, in the inner layout."""
+    return self.choices[e](x, op, train)
+
+  def head(self, x: Map, train: bool = False) -> Float[Array, 'B K']:
+    """What the last position gave -> logits, float32."""
+    return self.head_part(
+      convolutions.relayout(x, self.layout, 'NHWC'), train
+    )
+
+  def used(self, params: Any, arch_E: Array) -> Any:
+    """Booleans by leaf: which parameters an architecture trains."""
+    return used_by_choices(params, arch_E)
+
+
+class Stem(nn.Module):
+  """3x3 convolution to the trunk's channels."""
+
+  features: int
+  norm: Any
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Map, train: bool) -> Map:
+    x = Conv(self.features, dtype=self.dtype, name='conv')(x)
+    return jax.nn.relu(self.norm(name='norm')(x, train))
+
+
+class Head(nn.Module):
+  """1x1 convolution, average over the map, linear layer in float32."""
+
+  features: int
+  classes: int
+  norm: Any
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Map, train: bool) -> Float[Array, 'B K']:
+    x = Pointwise(self.features, dtype=self.dtype, name='conv')(x)
+    x = jax.nn.relu(self.norm(name='norm')(x, train))
+    x_BxD = x.mean(axis=(1, 2), dtype=jnp.float32)
+    return Linear(self.classes, name='linear')(x_BxD)

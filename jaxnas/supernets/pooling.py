@@ -1,0 +1,137 @@
+"""The supernet and stand-alone networks of the pooling space."""
+
+import functools
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxnas.nn.blocks import BasicBlock
+from jaxnas.nn.choice import switch
+from jaxnas.nn.convolutions import Map
+from jaxnas.nn.layers import Conv, Linear, Norm
+from jaxnas.spaces import PoolingSpace
+
+
+class PoolingNet(nn.Module):
+  """ResNet20 whose pools move: every architecture uses every weight.
+
+  Where the pools stand decides the resolution, and a program has fixed
+  shapes. So one buffer a resolution (32, 16, 8) is carried through the
+  blocks; each block switches on which one is live, reads that, pools where
+  the arch says so, and writes it or the next one. One program for all 36.
+
+  Named tensor sets: 'authors' as in the authors' published analysis, the
+  stem, the second convolution of every block and the linear layer; 'early'
+  the stem and the first block; 'deep' the convolutions of the last three
+  blocks.
+  """
+
+  space: PoolingSpace
+  dtype: Any = jnp.float32
+  affine: bool = False
+  running: bool = False
+
+  sequential: ClassVar[bool] = False
+  default_tensors: ClassVar[str] = 'authors'
+  tensor_sets: ClassVar[dict[str, tuple[str, ...]]] = {
+    'authors': (
+      'stem/kernel',
+      r'block_\d+/conv2/kernel',
+      'linear/kernel',
+    ),
+    'early': ('stem/kernel', r'block_1/conv\d/kernel'),
+    'deep': (r'block_[789]/conv\d/kernel',),
+  }
+
+  def setup(self):
+    norm = functools.partial(Norm, self.affine, self.running, dtype=self.dtype)
+    self.stem = Conv(self.space.stem, dtype=self.dtype, name='stem')
+    self.stem_norm = norm(name='stem_norm')
+    self.blocks = [
+      BasicBlock(features, norm, self.dtype, name=f'block_{e + 1}')
+      for e, features in enumerate(self.space.channels)
+    ]
+    self.linear = Linear(self.space.classes, name='linear')
+
+  def __call__(
+    self,
+    x_BxHxWxC: Float[Array, 'B H W C'],
+    arch: tuple[int, ...] | Array,
+    *,
+    train: bool,
+  ) -> Float[Array, 'B K']:
+    x = jax.nn.relu(self.stem_norm(self.stem(x_BxHxWxC), train))
+    if isinstance(arch, tuple) or self.is_initializing():
+      for e in range(len(self.blocks)):
+        pools = arch[e] if isinstance(arch, tuple) else 0
+        x = self._block(e, x, pools, train)
+      x_BxD = _average(x)
+    else:
+      x_BxD = self._any_arch(x, arch, train)
+    return self.linear(x_BxD)
+
+  def _block(self, e: int, x: Map, pools: int, train: bool) -> Map:
+    if pools:
+      x = nn.max_pool(x, (2, 2), (2, 2))
+    return self.blocks[e](x, train)
+
+  def _any_arch(self, x: Map, arch_E: Array, train: bool) -> Array:
+    levels = int(self.space.enumerate()[0].sum()) + 1
+    buffers = tuple(
+      x if level == 0 else x[:, :: 2**level, :: 2**level]
+      for level in range(levels)
+    )
+    level_E = jnp.cumsum(arch_E)
+    for e, cases in enumerate(self._cases()):
+      # Which case of (live buffer after the block, pool before it) this is.
+      table = np.zeros((levels, 2), np.int32)
+      for index, case in enumerate(cases):
+        table[case] = index
+      buffers = switch(
+        self,
+        jnp.asarray(table)[level_E[e], arch_E[e]],
+        [functools.partial(_live_block, e, *case, train) for case in cases],
+        buffers,
+      )
+    # Every architecture has pooled as often by now.
+    return _average(buffers[-1])
+
+  def _cases(self) -> list[list[tuple[int, int]]]:
+    """For each block, the (level after it, pool before it) that can occur."""
+    archs_AxE = self.space.enumerate()
+    levels_AxE = archs_AxE.cumsum(axis=1)
+    return [
+      sorted({*zip(levels_AxE[:, e].tolist(), archs_AxE[:, e].tolist())})
+      for e in range(archs_AxE.shape[1])
+    ]
+
+  def used(self, params: Any, arch_E: Array) -> Any:
+    """Booleans by leaf: all true, whatever the arch."""
+    del arch_E
+    return jax.tree.map(lambda leaf: jnp.bool_(True), params)
+
+
+def _live_block(
+  e: int,
+  level: int,
+  pools: int,
+  train: bool,
+  net: PoolingNet,
+  buffers: tuple[Map, ...],
+) -> tuple[Map, ...]:
+  """Block e on the live buffer; the others become zeros of the new shape."""
+  out = net._block(e, buffers[level - pools], pools, train)
+  return tuple(
+    out
+    if index == level
+    else jnp.zeros((*buffer.shape[:3], out.shape[-1]), out.dtype)
+    for index, buffer in enumerate(buffers)
+  )
+
+
+def _average(x: Map) -> Float[Array, 'B D']:
+  return x.mean(axis=(1, 2), dtype=jnp.float32)

@@ -1,0 +1,1 @@
+"""Training a supernet: step, optimizer, loop, checkpoints, interruption."""

@@ -1,0 +1,75 @@
+"""SGD as PyTorch defines it, which leaves ops that were not used alone."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def cosine(
+  peak_lr: float,
+  floor_lr: float,
+  steps: int,
+  *,
+  warmup_steps: int = 0,
+  steps_per_update: int = 1,
+) -> optax.Schedule:
+  """Learning rate by step: a half cosine from peak to floor over `steps`.
+
+  Args:
+    peak_lr: at step 0, but for the linear rise over `warmup_steps`.
+    floor_lr: at the end.
+    steps: in the whole run, both phases.
+    warmup_steps: the learning rate at step s is multiplied by (s + 1) /
+      warmup_steps while that is below 1.
+    steps_per_update: hold the cosine for so many steps: an epoch's, as older
+      code does, or 1.
+  """
+
+  def schedule(step):
+    held = step // steps_per_update * steps_per_update
+    phase = jnp.clip(held / max(steps, 1), 0, 1) * jnp.pi
+    lr = floor_lr + (peak_lr - floor_lr) * (1 + jnp.cos(phase)) / 2
+    return lr * jnp.minimum((step + 1) / max(warmup_steps, 1), 1)
+
+  return schedule
+
+
+def sgd(
+  schedule: optax.Schedule,
+  *,
+  momentum: float = 0.9,
+  nesterov: bool = False,
+  weight_decay: float = 0.0,
+  clip_norm: float | None = None,
+  freeze_unused: bool = True,
+) -> optax.GradientTransformationExtraArgs:
+  """Clip, add the decay to the gradient, momentum, learning rate.
+
+  `update` takes `used`, a tree of booleans that broadcast to the parameters:
+  where it is False neither parameter nor momentum moves, as in PyTorch, whose
+  absent gradients are skipped. `freeze_unused=False` decays them and lets
+  their momentum run on.
+  """
+  trace = optax.trace(momentum, nesterov)
+  return optax.chain(
+    optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
+    optax.add_decayed_weights(weight_decay),
+    _freeze(trace) if freeze_unused else optax.with_extra_args_support(trace),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def _freeze(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """`optax.trace` that skips what was not used."""
+
+  def update(updates, state, params=None, *, used: Any, **_):
+    moved, after = inner.update(updates, state, params)
+    trace = jax.tree.map(jnp.where, used, after.trace, state.trace)
+    moved = jax.tree.map(lambda u, m: jnp.where(u, m, 0), used, moved)
+    return moved, optax.TraceState(trace)
+
+  return optax.GradientTransformationExtraArgs(inner.init, update)

@@ -1,0 +1,90 @@
+"""Whether the fields of a Config are in range and agree with each other."""
+
+import numpy as np
+
+from jaxnas.config import ALTERNATIVES, Config, Density, flatten
+
+RANGES: dict[str, tuple[float, float]] = {
+  'seed': (0, 2**32 - 1),
+  'warmup_epochs': (0, np.inf),
+  'epochs': (0, np.inf),
+  'data.train_fraction': (0, 1),
+  'data.batch_size': (1, np.inf),
+  'data.crop_padding': (0, np.inf),
+  'sampler.paths': (1, np.inf),
+  'debias.effective_fraction': (0, 1),
+  'density.batches': (1, np.inf),
+  'density.batch_size': (2, np.inf),
+  'density.refresh_epochs': (1, np.inf),
+  'optimizer.peak_lr': (0, np.inf),
+  'optimizer.floor_lr': (0, np.inf),
+  'optimizer.momentum': (0, 1),
+  'optimizer.weight_decay': (0, np.inf),
+  'optimizer.lr_warmup_steps': (0, np.inf),
+  'ranking.images': (1, np.inf),
+  'ranking.archs': (2, np.inf),
+  'ranking.batch_size': (2, np.inf),
+  'checkpoint.every_epochs': (1, np.inf),
+  'checkpoint.keep': (1, np.inf),
+  'logging.every_steps': (1, np.inf),
+  'retrain.epochs': (1, np.inf),
+  'retrain.seeds': (1, np.inf),
+}
+
+POSITIVE = (
+  'data.train_fraction',
+  'debias.temperature',
+  'debias.effective_fraction',
+  'density.memory_gb',
+  'optimizer.clip_norm',
+)
+
+
+def validate(config: Config) -> None:
+  """Raises ValueError, one line, where fields are out of range or at odds."""
+  flat = flatten(config)
+  for name, (low, high) in RANGES.items():
+    value = flat[name]
+    if value is not None and not (np.isfinite(value) and low <= value <= high):
+      raise ValueError(
+        f'{name} is {value}; it must be '
+        + (f'at least {low}.' if high == np.inf else f'in [{low}, {high}].')
+      )
+  for name in POSITIVE:
+    if flat[name] is not None and flat[name] <= 0:
+      raise ValueError(f'{name} is {flat[name]}; it must be above 0.')
+  debias, density = config.debias, config.density
+  for section, fields in ALTERNATIVES:
+    given = [
+      f'{section}.{field}'
+      for field in fields
+      if flat[f'{section}.{field}'] is not None
+    ]
+    if len(given) > 1:
+      raise ValueError(
+        f'{" and ".join(given)} exclude each other: set one of them to None.'
+      )
+  if debias.baseline and not config.debiases:
+    raise ValueError(
+      'debias.baseline needs debiasing: set debias.temperature or '
+      'debias.effective_fraction.'
+    )
+  if density.file is not None and density != Density(
+    file=density.file, scale=density.scale
+  ):
+    raise ValueError(
+      'density.file replaces the estimate: leave the other density fields, '
+      'but for density.scale, at their defaults.'
+    )
+  if density.absent == 'skip' and density.combine == 'concatenate':
+    raise ValueError(
+      'density.absent skip averages over tensors: it needs '
+      'density.combine mean.'
+    )
+  if config.optimizer.nesterov and config.optimizer.momentum == 0:
+    raise ValueError('optimizer.nesterov needs optimizer.momentum above 0.')
+  if config.optimizer.floor_lr > config.optimizer.peak_lr:
+    raise ValueError(
+      f'optimizer.floor_lr {config.optimizer.floor_lr} is above '
+      f'optimizer.peak_lr {config.optimizer.peak_lr}.'
+    )
