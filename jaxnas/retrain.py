@@ -4,23 +4,13 @@ For instance `python -m jaxnas.retrain --config digits_truth.py --all`.
 """
 
 import dataclasses
-import functools
-import itertools
-import json
-import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Int
-
-from jaxnas import cli, correlation, progress, runs, spaces, tables
-from jaxnas.config import Config
+from jaxnas import cli, runs, spaces, tables
 
 if TYPE_CHECKING:
-  from jaxnas.training.preemption import Preemption
+  pass
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

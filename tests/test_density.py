@@ -213,7 +213,7 @@ def test_a_gradient_that_is_not_finite_stops():
 def test_skip_beyond_the_memory_is_refused():
   with pytest.raises(ValueError, match='memory_gb'):
     mean_cosine_distance(
-      rows_of(np.ones((3, 2))), 3, absent='skip', memory_bytes=8.0.0
+      rows_of(np.ones((3, 2))), 3, absent='skip', memory_bytes=8.0
     )
 
 

@@ -41,9 +41,7 @@ class MacroNet(nn.Module):
 
   def setup(self):
     layout = convolutions.trunk_layout()
-    norm = functools.partial(
-      Norm, self.affine, self.running, dtype=self.dtype
-    )
+    norm = functools.partial(Norm, self.affine, self.running, dtype=self.dtype)
     inner: dict[str, Any] = {
       'norm': functools.partial(norm, layout=layout),
       'layout': layout,
@@ -98,9 +96,7 @@ class MacroNet(nn.Module):
 
   def head(self, x: Map, train: bool = False) -> Float[Array, 'B K']:
     """What the last position gave -> logits, float32."""
-    return self.head_part(
-      convolutions.relayout(x, self.layout, 'NHWC'), train
-    )
+    return self.head_part(convolutions.relayout(x, self.layout, 'NHWC'), train)
 
   def used(self, params: Any, arch_E: Array) -> Any:
     """Booleans by leaf: which parameters an architecture trains."""

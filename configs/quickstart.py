@@ -1,0 +1,28 @@
+"""Digits: the whole method in a minute, on embedded images.
+
+Command: python -m jaxnas.train --config quickstart.py
+Hardware and time: not yet measured
+Result: not yet measured
+"""
+
+from jaxnas.config import (
+  Config,
+  Data,
+  Debias,
+  Density,
+  Optimizer,
+  Ranking,
+)
+
+
+def get_config() -> Config:
+  return Config(
+    space='digits',
+    data=Data(name='digits', train_fraction=0.5, batch_size=50),
+    warmup_epochs=20,
+    epochs=80,
+    debias=Debias(effective_fraction=0.5, baseline=True),
+    density=Density(batch_size=250),
+    optimizer=Optimizer(peak_lr=0.05, weight_decay=5e-4),
+    ranking=Ranking(batch_size=250),
+  )

@@ -1,0 +1,171 @@
+"""Sources of images, all of them uint8 in memory."""
+
+import dataclasses
+import difflib
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+  """A data set with its test set; pixels 0 to 255, labels from 0."""
+
+  x_train: UInt8[np.ndarray, 'N H W C']
+  y_train: Int[np.ndarray, ' N']
+  x_test: UInt8[np.ndarray, 'M H W C']
+  y_test: Int[np.ndarray, ' M']
+  classes: int
+  mean_C: Float[np.ndarray, ' C']
+  """Of the training pixels, in [0, 1]."""
+  std_C: Float[np.ndarray, ' C']
+
+
+def load(name: str, dir: str | None = None) -> Images:
+  """A data set by name.
+
+  Args:
+    name: digits, cifar10 or arrays.
+    dir: for cifar10 the folder that `python -m jaxnas.prepare` wrote; for
+      arrays an npz with x_train, y_train, x_test, y_test.
+
+  Raises:
+    ValueError: no such name, or data that is not as it must be.
+    FileNotFoundError: the data is not there; says which command makes it.
+  """
+  if name not in NAMES:
+    near = difflib.get_close_matches(name, NAMES, 1)
+    hint = f' Did you mean {near[0]}?' if near else ''
+    raise ValueError(f'data.name {name!r} is none of {", ".join(NAMES)}.{hint}')
+  if name == 'digits':
+    return _digits()
+  if dir is None:
+    raise FileNotFoundError(
+      f'data.name {name} needs --data.dir'
+      + (
+        '; python -m jaxnas.prepare cifar10 --dir D makes it.'
+        if name == 'cifar10'
+        else ': an npz with x_train, y_train, x_test, y_test.'
+      )
+    )
+  return _cifar10(Path(dir)) if name == 'cifar10' else _arrays(Path(dir))
+
+
+NAMES = ('digits', 'cifar10', 'arrays')
+
+
+def split(
+  count: int, fraction: float, rng: np.random.Generator
+) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V']]:
+  """Disjoint indices of training and validation images, each ascending.
+
+  >>> [len(part) for part in split(10, 0.7, np.random.default_rng(0))]
+  [7, 3]
+  """
+  order = rng.permutation(count)
+  cut = round(count * fraction)
+  return np.sort(order[:cut]), np.sort(order[cut:])
+
+
+def _with_moments(x_train, y_train, x_test, y_test, classes: int) -> Images:
+  pixels_NxC = x_train.reshape(-1, x_train.shape[-1]) / 255
+  return Images(
+    x_train,
+    y_train.astype(np.int32),
+    x_test,
+    y_test.astype(np.int32),
+    classes,
+    pixels_NxC.mean(axis=0),
+    pixels_NxC.std(axis=0),
+  )
+
+
+def _digits() -> Images:
+  """scikit-learn's 1,797 digits of 8x8: 1,000 to train on, 797 to test on."""
+  from sklearn.datasets import load_digits
+
+  digits = load_digits()
+  # Their pixels are 0 to 16.
+  x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+  order = np.random.default_rng(0).permutation(len(x))
+  train, test = order[:1000], order[1000:]
+  y = digits.target
+  return _with_moments(x[train], y[train], x[test], y[test], 10)
+
+
+def _cifar10(folder: Path) -> Images:
+  """Through tensorflow-datasets' ArrayRecord reader, without TensorFlow."""
+  infos = sorted(folder.glob('cifar10/*/dataset_info.json'))
+  if not infos:
+    raise FileNotFoundError(
+      f'no cifar10 in {folder}: python -m jaxnas.prepare cifar10 --dir '
+      f'{folder} makes it.'
+    )
+  import tensorflow_datasets as tfds
+
+  try:
+    builder = tfds.builder_from_directory(infos[-1].parent)
+    train, test = (_decode(builder, name) for name in ('train', 'test'))
+  except Exception as error:
+    raise ValueError(
+      f'{infos[-1].parent} is no readable ArrayRecord data set: '
+      f'{type(error).__name__}: {error}. Move it away, and python -m '
+      f'jaxnas.prepare cifar10 --dir {folder} makes it anew.'
+    ) from error
+  return Images(
+    *train,
+    *test,
+    classes=10,
+    # The constants in general use.
+    mean_C=np.array([0.4914, 0.4822, 0.4465]),
+    std_C=np.array([0.2470, 0.2435, 0.2616]),
+  )
+
+
+def _decode(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
+  import tensorflow_datasets as tfds
+  from PIL import Image
+
+  # tfds' own decoding takes twice as long.
+  source = builder.as_data_source(
+    split=split, decoders={'image': tfds.decode.SkipDecoding()}
+  )
+  records = source.__getitems__(list(range(len(source))))
+  x_NxHxWxC = np.stack(
+    [np.asarray(Image.open(io.BytesIO(record['image']))) for record in records]
+  )
+  return x_NxHxWxC, np.array([record['label'] for record in records], np.int32)
+
+
+def _arrays(file: Path) -> Images:
+  """An npz of one's own."""
+  if not file.is_file():
+    raise FileNotFoundError(f'data.dir {file} is no npz file.')
+  keys = ('x_train', 'y_train', 'x_test', 'y_test')
+  try:
+    with np.load(file, allow_pickle=False) as stored:
+      arrays = {key: stored[key] for key in keys if key in stored}
+  except Exception as error:
+    raise ValueError(f'{file} is not a readable npz file: {error}') from error
+  if missing := [key for key in keys if key not in arrays]:
+    raise ValueError(f'{file} lacks {", ".join(missing)}.')
+  for part in ('train', 'test'):
+    x, y = arrays[f'x_{part}'], arrays[f'y_{part}']
+    if x.dtype != np.uint8 or x.ndim != 4:
+      raise ValueError(
+        f'{file}: x_{part} is {x.dtype} of shape {x.shape}; it must be uint8 '
+        'of shape (N, H, W, C).'
+      )
+    if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),):
+      raise ValueError(
+        f'{file}: y_{part} is {y.dtype} of shape {y.shape}; it must be '
+        f'integers of shape ({len(x)},).'
+      )
+    if len(y) == 0 or y.min() < 0:
+      raise ValueError(f'{file}: y_{part} must hold labels from 0.')
+  if arrays['x_train'].shape[1:] != arrays['x_test'].shape[1:]:
+    raise ValueError(f'{file}: x_train and x_test differ in image size.')
+  classes = 1 + max(int(arrays[key].max()) for key in ('y_train', 'y_test'))
+  return _with_moments(**arrays, classes=classes)
