@@ -116,3 +116,19 @@ def outcome(workdir: Path) -> Iterator[None]:
   except ArithmeticError as error:
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(1) from error
+
+
+def keep_compiled() -> None:
+  """Keeps compiled programs in the user's own cache, never a shared one.
+
+  What is cached is trusted code. JAX_COMPILATION_CACHE_DIR, where set, is
+  left to JAX.
+  """
+  import jax
+
+  if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    folder = Path(home) / 'jaxnas' / 'compiled'
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+  # By default only what took a second is kept; a warm start compiles nothing.
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)

@@ -4,6 +4,7 @@ For instance `python -m jaxnas.train --config quickstart.py`.
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnas import cli, runs, spaces, streams, tables
+from jaxnas import cli, runs, spaces, tables
 from jaxnas.config import Config, differences
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import build, rank
   from jaxnas.training.preemption import Preemption
 
+  cli.keep_compiled()
   with cli.usage_errors():
     table = find_table(config, workdir, args.table)
     experiment = build.experiment(config)
@@ -71,7 +73,7 @@ def train(
   table: tables.Table | None = None,
   *,
   warmup_from: Path | None = None,
-  preemption: 'Preemption',
+  preemption: 'Preemption | None' = None,
 ) -> dict[str, Any]:
   """Trains and ranks, or goes on with it, in `workdir`.
 
@@ -81,14 +83,16 @@ def train(
     table: ground truth, where there is one.
     warmup_from: a run directory whose checkpoint at the end of the warm-up
       is the start, unless `workdir` has a checkpoint of its own.
-    preemption: an active one; its signals stop the run after saving.
+    preemption: an active one, whose signals stop the run after saving.
 
   Returns:
     What correlation.json holds.
   """
-  from jaxnas import evaluation, rank
+  from jaxnas import evaluation, rank, streams
+  from jaxnas.training.preemption import Preemption
 
   config = experiment.config
+  preemption = preemption or Preemption()
   runs.write_json(
     workdir / 'environment.json',
     runs.environment(precision=str(experiment.net.dtype)),
@@ -136,7 +140,7 @@ def train_supernet(
 ) -> Any:
   """From the newest checkpoint to the end; returns the parameters."""
   from jaxnas.training.checkpoint import Checkpoints
-  from jaxnas.training.loop import fit
+  from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
 
   config = experiment.config
@@ -158,19 +162,22 @@ def train_supernet(
       state,
       experiment.step_fn,
       experiment.train.images,
+      Schedule(
+        steps_per_epoch=experiment.steps_per_epoch,
+        epochs=config.warmup_epochs + config.epochs,
+        log_every=config.logging.every_steps,
+        save_every=config.checkpoint.every_epochs,
+        also_save=(config.warmup_epochs,),
+      ),
       order=experiment.order,
       before_epoch=lambda state, epoch: refresh_density(
         experiment, state, epoch, workdir, preemption
       ),
-      steps_per_epoch=experiment.steps_per_epoch,
-      epochs=config.warmup_epochs + config.epochs,
-      images_per_step=config.data.batch_size * config.sampler.paths,
       checkpoints=checkpoints,
-      checkpoint_every=config.checkpoint.every_epochs,
-      checkpoint_also=[config.warmup_epochs],
       metrics=MetricsFile(workdir / 'metrics.jsonl', int(state.step)),
-      log_every=config.logging.every_steps,
       window=notes['window'],
+      images_per_step=config.data.batch_size * config.sampler.paths,
+      guessing_loss=math.log(experiment.space.classes),
       preemption=preemption,
     )
   runs.write_npz(

@@ -1,5 +1,7 @@
 """Exact against definitions, on a small net with known gradients."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ ARCHS_AxE = np.array([[i, j] for i in range(3) for j in range(3)], np.int32)
 class Toy(nn.Module):
   """Two choices of three linear ops between a stem and a head."""
 
-  tensor_sets = {'deep': ('head/kernel',), 'early': ('stem/kernel',)}
+  tensor_sets: ClassVar = {'deep': ('head/kernel',), 'early': ('stem/kernel',)}
   default_tensors = 'deep'
   sequential = True
 
@@ -60,7 +62,9 @@ class Toy(nn.Module):
 def toy():
   net = Toy()
   rng = np.random.default_rng(0)
-  images = [jnp.asarray(rng.normal(size=(8, 1, 1, 5)), jnp.float32) for _ in 'ab']
+  images = [
+    jnp.asarray(rng.normal(size=(8, 1, 1, 5)), jnp.float32) for _ in 'ab'
+  ]
   labels = [jnp.asarray(rng.integers(0, 4, 8), jnp.int32) for _ in 'ab']
   params = net.init(jax.random.key(0), images[0], ARCHS_AxE[0], train=True)
   return net, params['params'], images, labels

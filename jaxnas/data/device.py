@@ -1,6 +1,6 @@
 """Images on the device as uint8: indexed, cropped, flipped, scaled in jit."""
 
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class DeviceImages:
     source: Images,
     x_NxHxWxC: UInt8[np.ndarray, 'N H W C'],
     y_N: Int[np.ndarray, ' N'],
-  ) -> Self:
+  ) -> 'DeviceImages':
     """Some images of a source, with its mean and standard deviation."""
     return cls(
       jnp.asarray(x_NxHxWxC),
@@ -38,7 +38,10 @@ class DeviceImages:
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Int[Array, ' N']:
-  """A permutation of the images; a function of (seed, epoch)."""
+  """A permutation of the images; a function of (seed, epoch).
+
+  Batches of B are its first count // B * B entries; an epoch drops the rest.
+  """
   return jnp.asarray(
     streams.rng(seed, 'order', epoch).permutation(count), jnp.int32
   )
@@ -66,8 +69,20 @@ def batch(
   x_BxHxWxC = images.x_NxHxWxC[indices_B]
   if key is not None:
     x_BxHxWxC = augment(key, x_BxHxWxC, crop_padding=crop_padding, flip=flip)
-  x_BxHxWxC = (x_BxHxWxC / 255.0 - images.mean_C) / images.std_C
-  return x_BxHxWxC.astype(dtype), images.y_N[indices_B]
+  return (
+    normalise(x_BxHxWxC, images.mean_C, images.std_C, dtype),
+    images.y_N[indices_B],
+  )
+
+
+def normalise(
+  x_BxHxWxC: UInt8[Array, 'B H W C'],
+  mean_C: Float[Array, ' C'],
+  std_C: Float[Array, ' C'],
+  dtype: Any = jnp.float32,
+) -> Float[Array, 'B H W C']:
+  """Pixels to zero mean and unit deviation, in float32 before the cast."""
+  return ((x_BxHxWxC / 255.0 - mean_C) / std_C).astype(dtype)
 
 
 def augment(
@@ -77,7 +92,10 @@ def augment(
   crop_padding: int,
   flip: bool,
 ) -> UInt8[Array, 'B H W C']:
-  """Random crop of the zero-padded image, then a random mirror, per image."""
+  """Random crop of the zero-padded image, then a random mirror, per image.
+
+  The padding is black in raw pixels, so it must come before `normalise`.
+  """
   count, height, width, _ = x_BxHxWxC.shape
   crop_key, flip_key = jax.random.split(key)
   if crop_padding:

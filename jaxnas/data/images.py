@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -28,8 +29,9 @@ def load(name: str, dir: str | None = None) -> Images:
 
   Args:
     name: digits, cifar10 or arrays.
-    dir: for cifar10 the folder that `python -m jaxnas.prepare` wrote; for
-      arrays an npz with x_train, y_train, x_test, y_test.
+    dir: for cifar10 the folder that `python -m jaxnas.prepare` wrote, or
+      any tfds folder of ArrayRecord files; for arrays an npz with x_train,
+      y_train, x_test, y_test.
 
   Raises:
     ValueError: no such name, or data that is not as it must be.
@@ -45,7 +47,7 @@ def load(name: str, dir: str | None = None) -> Images:
     raise FileNotFoundError(
       f'data.name {name} needs --data.dir'
       + (
-        '; python -m jaxnas.prepare cifar10 --dir D makes it.'
+        ' D; python -m jaxnas.prepare cifar10 --dir D makes it.'
         if name == 'cifar10'
         else ': an npz with x_train, y_train, x_test, y_test.'
       )
@@ -61,24 +63,31 @@ def split(
 ) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V']]:
   """Disjoint indices of training and validation images, each ascending.
 
+  Raises ValueError where the fraction is not in (0, 1].
+
   >>> [len(part) for part in split(10, 0.7, np.random.default_rng(0))]
   [7, 3]
   """
+  if not 0 < fraction <= 1:
+    raise ValueError(f'fraction is {fraction}; it must be in (0, 1].')
   order = rng.permutation(count)
   cut = round(count * fraction)
   return np.sort(order[:cut]), np.sort(order[cut:])
 
 
 def _with_moments(x_train, y_train, x_test, y_test, classes: int) -> Images:
-  pixels_NxC = x_train.reshape(-1, x_train.shape[-1]) / 255
+  count = x_train.size // x_train.shape[-1]
+  # Sums of integers are exact, and need no float copy of all images.
+  sum_C = x_train.sum(axis=(0, 1, 2), dtype=np.int64)
+  squares_C = np.einsum('nhwc,nhwc->c', x_train, x_train, dtype=np.int64)
   return Images(
     x_train,
     y_train.astype(np.int32),
     x_test,
     y_test.astype(np.int32),
     classes,
-    pixels_NxC.mean(axis=0),
-    pixels_NxC.std(axis=0),
+    mean_C=sum_C / count / 255,
+    std_C=np.sqrt(squares_C / count - (sum_C / count) ** 2) / 255,
   )
 
 
@@ -86,7 +95,7 @@ def _digits() -> Images:
   """scikit-learn's 1,797 digits of 8x8: 1,000 to train on, 797 to test on."""
   from sklearn.datasets import load_digits
 
-  digits = load_digits()
+  digits: Any = load_digits()
   # Their pixels are 0 to 16.
   x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
   order = np.random.default_rng(0).permutation(len(x))
@@ -109,10 +118,12 @@ def _cifar10(folder: Path) -> Images:
     builder = tfds.builder_from_directory(infos[-1].parent)
     train, test = (_decode(builder, name) for name in ('train', 'test'))
   except Exception as error:
+    # tfds lets whatever its readers raise pass, some of it over many lines.
+    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
     raise ValueError(
-      f'{infos[-1].parent} is no readable ArrayRecord data set: '
-      f'{type(error).__name__}: {error}. Move it away, and python -m '
-      f'jaxnas.prepare cifar10 --dir {folder} makes it anew.'
+      f'{infos[-1].parent} is no readable ArrayRecord data set: move it away, '
+      f'and python -m jaxnas.prepare cifar10 --dir {folder} makes it anew '
+      f'({reason[:200]}).'
     ) from error
   return Images(
     *train,
@@ -124,7 +135,7 @@ def _cifar10(folder: Path) -> Images:
   )
 
 
-def _decode(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _decode(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
   import tensorflow_datasets as tfds
   from PIL import Image
 
@@ -133,39 +144,66 @@ def _decode(builder, split: str) -> tuple[np.ndarray, np.ndarray]:
     split=split, decoders={'image': tfds.decode.SkipDecoding()}
   )
   records = source.__getitems__(list(range(len(source))))
+  # tfds shuffles what it prepares and our own preparer does not: a seed must
+  # pick the same images from either.
+  records.sort(key=lambda record: record['id'])
   x_NxHxWxC = np.stack(
-    [np.asarray(Image.open(io.BytesIO(record['image']))) for record in records]
+    [
+      np.asarray(Image.open(io.BytesIO(record['image']), formats=['PNG']))
+      for record in records
+    ]
   )
-  return x_NxHxWxC, np.array([record['label'] for record in records], np.int32)
+  y_N = np.array([record['label'] for record in records], np.int32)
+  if y_N.min() < 0 or y_N.max() > 9:
+    raise ValueError(f'labels of {split} are {y_N.min()} to {y_N.max()}')
+  return x_NxHxWxC, y_N
 
 
 def _arrays(file: Path) -> Images:
   """An npz of one's own."""
   if not file.is_file():
-    raise FileNotFoundError(f'data.dir {file} is no npz file.')
+    raise FileNotFoundError(
+      f'data.dir {file} is no file: data.name arrays reads an npz with '
+      'x_train, y_train, x_test, y_test.'
+    )
   keys = ('x_train', 'y_train', 'x_test', 'y_test')
   try:
     with np.load(file, allow_pickle=False) as stored:
       arrays = {key: stored[key] for key in keys if key in stored}
   except Exception as error:
-    raise ValueError(f'{file} is not a readable npz file: {error}') from error
+    raise ValueError(
+      f'{file} is not a readable npz without pickled objects: {error}'
+    ) from error
   if missing := [key for key in keys if key not in arrays]:
     raise ValueError(f'{file} lacks {", ".join(missing)}.')
   for part in ('train', 'test'):
     x, y = arrays[f'x_{part}'], arrays[f'y_{part}']
-    if x.dtype != np.uint8 or x.ndim != 4:
+    if x.dtype != np.uint8 or x.ndim != 4 or x.size == 0:
       raise ValueError(
         f'{file}: x_{part} is {x.dtype} of shape {x.shape}; it must be uint8 '
-        'of shape (N, H, W, C).'
+        'of shape (N, H, W, C), none of them 0.'
       )
     if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),):
       raise ValueError(
         f'{file}: y_{part} is {y.dtype} of shape {y.shape}; it must be '
         f'integers of shape ({len(x)},).'
       )
-    if len(y) == 0 or y.min() < 0:
-      raise ValueError(f'{file}: y_{part} must hold labels from 0.')
-  if arrays['x_train'].shape[1:] != arrays['x_test'].shape[1:]:
-    raise ValueError(f'{file}: x_train and x_test differ in image size.')
+    if y.min() < 0 or y.max() > np.iinfo(np.int32).max:
+      raise ValueError(
+        f'{file}: labels of y_{part} are {y.min()} to {y.max()}; they must '
+        'count the classes from 0, as int32.'
+      )
+  train, test = arrays['x_train'], arrays['x_test']
+  if train.shape[1:] != test.shape[1:]:
+    raise ValueError(
+      f'{file}: images of x_train are {train.shape[1:]}, of x_test '
+      f'{test.shape[1:]}; they must agree.'
+    )
+  constant_C = (train == train[0, 0, 0]).all(axis=(0, 1, 2))
+  if constant_C.any():
+    raise ValueError(
+      f'{file}: channel {constant_C.argmax()} of x_train is constant; it has '
+      'no standard deviation to divide by: leave it out.'
+    )
   classes = 1 + max(int(arrays[key].max()) for key in ('y_train', 'y_test'))
   return _with_moments(**arrays, classes=classes)

@@ -81,7 +81,7 @@ class Space:
   def canonical(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> Int[np.ndarray, 'A E']:
-    """One representative for all archs that are the same stand-alone network."""
+    """One of all the archs that are the same stand-alone network."""
     return archs_AxE
 
   def costs(self, archs_AxE: Int[np.ndarray, 'A E']) -> Costs:

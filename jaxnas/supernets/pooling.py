@@ -103,9 +103,9 @@ class PoolingNet(nn.Module):
   def _cases(self) -> list[list[tuple[int, int]]]:
     """For each block, the (level after it, pool before it) that can occur."""
     archs_AxE = self.space.enumerate()
-    levels_AxE = archs_AxE.cumsum(axis=1)
+    case_AxEx2 = np.stack([archs_AxE.cumsum(axis=1), archs_AxE], axis=-1)
     return [
-      sorted({*zip(levels_AxE[:, e].tolist(), archs_AxE[:, e].tolist())})
+      sorted(set(map(tuple, case_AxEx2[:, e].tolist())))
       for e in range(archs_AxE.shape[1])
     ]
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,22 +20,33 @@ class NonFinite(ArithmeticError):
   """A loss or gradient was not finite; says at which step."""
 
 
+class Schedule(NamedTuple):
+  """When things happen in a run."""
+
+  steps_per_epoch: int
+  epochs: int
+  """In the whole run."""
+  log_every: int
+  """Steps in a row of metrics."""
+  save_every: int
+  """Epochs between checkpoints."""
+  also_save: tuple[int, ...] = ()
+  """Epochs after which to save besides."""
+
+
 def fit(
   state: TrainState,
   step_fn: Step,
   images: Any,
+  schedule: Schedule,
   *,
   order: Callable[[int], Int[Array, ' N']],
   before_epoch: Callable[[TrainState, int], TrainState],
-  steps_per_epoch: int,
-  epochs: int,
-  images_per_step: int,
   checkpoints: Checkpoints,
-  checkpoint_every: int,
-  checkpoint_also: Sequence[int],
   metrics: MetricsFile,
-  log_every: int,
   window: Sequence[Sequence[float]],
+  images_per_step: int,
+  guessing_loss: float,
   preemption: Preemption,
 ) -> TrainState:
   """Trains from `state.step` to the end of the last epoch.
@@ -44,31 +55,29 @@ def fit(
     state: where to start; donated.
     step_fn: from `make_step`.
     images: its second argument.
+    schedule: when to log, save and end.
     order: epoch -> order of the images.
     before_epoch: (state, epoch) -> state; where the density is estimated.
-    steps_per_epoch: steps in an epoch.
-    epochs: in the whole run.
-    images_per_step: to say images a second.
     checkpoints: where to save.
-    checkpoint_every: epochs between two.
-    checkpoint_also: ends of epochs at which to save besides.
     metrics: where rows go.
-    log_every: steps in a row of metrics.
     window: values of the steps since the last row, from the checkpoint.
+    images_per_step: to say images a second.
+    guessing_loss: a loss above it after the first epoch is warned of.
     preemption: polled every step.
 
   Raises:
     NonFinite: before anything of it is saved.
     Stopped: after saving.
   """
+  steps_per_epoch, epochs = schedule.steps_per_epoch, schedule.epochs
   step, last = int(state.step), epochs * steps_per_epoch
   rows = [tuple(row) for row in window]
   pending: list[tuple[int, Metrics]] = []
-  row_start = time.monotonic()
+  row_start, warned = time.monotonic(), False
 
   def collect() -> None:
     """Fetches what the device has computed, one step late."""
-    nonlocal rows, row_start
+    nonlocal rows, row_start, warned
     for at, values in pending:
       row = tuple(float(value) for value in jax.device_get(values))
       if not all(map(math.isfinite, row)):
@@ -78,7 +87,7 @@ def fit(
           'optimizer.lr_warmup_steps or optimizer.clip_norm may cure it.'
         )
       rows.append(row)
-      if (at + 1) % log_every == 0 or at + 1 == last:
+      if (at + 1) % schedule.log_every == 0 or at + 1 == last:
         wall_s = time.monotonic() - row_start
         means = np.mean(rows, axis=0).tolist()
         metrics.write(
@@ -90,6 +99,13 @@ def fit(
           },
         )
         rows, row_start = [], time.monotonic()
+        if means[0] > guessing_loss and at >= steps_per_epoch and not warned:
+          warned = True
+          print(
+            f'warning: at step {at + 1} the loss is {means[0]:.2f}, above the '
+            f'{guessing_loss:.2f} of guessing: lower optimizer.peak_lr, or '
+            'set optimizer.lr_warmup_steps or optimizer.clip_norm'
+          )
     pending.clear()
 
   def save() -> None:
@@ -122,7 +138,8 @@ def fit(
         else:
           advance(1, f'epoch {epoch + 1}/{epochs}')
       done = epoch + 1
-      if done % checkpoint_every == 0 or done in {*checkpoint_also, epochs}:
+      also = done in {*schedule.also_save, epochs}
+      if done % schedule.save_every == 0 or also:
         save()
     collect()
   return state

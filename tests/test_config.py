@@ -1,0 +1,176 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxnas import cli, config, validation
+from jaxnas.config import Config
+from jaxnas.train import Train
+
+CONFIGS = sorted((Path(__file__).parent.parent / 'configs').glob('*.py'))
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize('file', CONFIGS, ids=lambda file: file.name)
+def test_every_shipped_config_loads_and_says_what_it_is(file):
+  loaded = config.load(file.name)
+  validation.validate(loaded)
+  assert config.from_json(config.to_json(loaded)) == loaded
+  words = file.read_text().partition('"""')[2].partition('"""')[0]
+  for word in ('Command:', 'Hardware and time:', 'Result:'):
+    assert word in words
+
+
+def test_a_config_is_found_as_a_path_then_in_configs_then_in_the_package(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  assert config.find('quickstart.py').parent.name == 'configs'
+  (tmp_path / 'configs').mkdir()
+  mine = tmp_path / 'configs' / 'quickstart.py'
+  mine.write_text('')
+  assert config.find('quickstart.py').samefile(mine)
+  here = tmp_path / 'quickstart.py'
+  here.write_text('')
+  assert config.find('quickstart.py').samefile(here)
+
+
+@pytest.mark.parametrize(
+  ('text', 'says'),
+  [
+    ('def get_config(:', 'SyntaxError'),
+    ('', 'get_config'),
+    ('def get_config(): return 3', 'returns int'),
+    ('def get_config(): return 1 / 0', 'ZeroDivisionError'),
+  ],
+)
+def test_a_config_that_does_not_load(tmp_path, text, says):
+  file = tmp_path / 'broken.py'
+  file.write_text(text)
+  with pytest.raises(ValueError, match=says) as caught:
+    config.load(str(file))
+  assert '\n' not in str(caught.value)
+
+
+def test_every_field_is_in_help(capsys):
+  with pytest.raises(SystemExit) as ended:
+    cli.parse(Train, ['--config', 'macro.py', '--help'])
+  assert ended.value.code == 0
+  out = capsys.readouterr().out
+  for name in config.flatten(Config()):
+    assert f'--{name}' in out
+  # The config's value, not the default of the field.
+  assert '512' in out
+
+
+def test_overrides_and_the_field_that_they_replace():
+  args = cli.parse(Train, ['--config', 'macro.py', '--debias.temperature', '7'])
+  assert args.experiment.debias.temperature == 7
+  assert args.experiment.debias.effective_fraction is None
+  args = cli.parse(
+    Train, ['--config', 'macro.py', '--debias.effective_fraction', 'None']
+  )
+  assert not args.experiment.debiases
+
+
+@pytest.mark.parametrize(
+  ('flags', 'says'),
+  [
+    (['--optimizer.peek_lr', '1'], '--optimizer.peak_lr'),
+    (['--epochs', 'many'], 'many'),
+    (['--sampler.name', 'random'], 'uniform'),
+  ],
+)
+def test_typos_are_refused_with_a_suggestion(capsys, flags, says):
+  with pytest.raises(SystemExit) as ended:
+    cli.parse(Train, ['--config', 'quickstart.py', *flags])
+  assert ended.value.code == 2
+  assert says in capsys.readouterr().err
+
+
+BAD = [
+  (['--config', 'quikstart.py'], 'quickstart.py'),
+  (['--config', 'quickstart.py', '--epochs', '-1'], 'epochs is -1'),
+  (['--config', 'quickstart.py', '--data.train_fraction', '0'], 'above 0'),
+  (['--config', 'quickstart.py', '--data.train_fraction', '1.5'], 'in [0, 1]'),
+  (['--config', 'quickstart.py', '--optimizer.peak_lr', 'nan'], 'is nan'),
+  (['--config', 'quickstart.py', '--optimizer.floor_lr', '9'], 'above'),
+  (['--config', 'quickstart.py', '--debias.temperature', '0'], 'above 0'),
+  (
+    ['--config', 'quickstart.py', '--debias.temperature', '1',
+     '--debias.effective_fraction', '0.5'],
+    'exclude each other',
+  ),
+  (
+    ['--config', 'quickstart.py', '--debias.effective_fraction', 'None'],
+    'debias.baseline needs',
+  ),
+  (
+    ['--config', 'quickstart.py', '--density.file', 'x.npz'],
+    'density.file replaces',
+  ),
+  (
+    ['--config', 'macro.py', '--density.absent', 'skip',
+     '--density.combine', 'concatenate'],
+    'density.absent skip',
+  ),
+  (
+    ['--config', 'macro.py', '--optimizer.nesterov',
+     '--optimizer.momentum', '0'],
+    'optimizer.nesterov',
+  ),
+  ([], 'quickstart.py'),
+  (['--workdir', 'nothing', '--resume'], 'holds no run'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('flags', 'says'), BAD, ids=[b[1] for b in BAD])
+def test_bad_values_end_with_one_line(capsys, flags, says):
+  with pytest.raises(SystemExit) as ended:
+    cli.parse(Train, flags)
+  assert ended.value.code == 2
+  err = capsys.readouterr().err
+  assert says in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+
+
+def test_a_saved_config_with_unknown_fields_is_refused():
+  values = json.loads(config.to_json(Config()))
+  values['data']['colour'] = 'red'
+  with pytest.raises(ValueError, match=r'data\.colour'):
+    config.from_json(json.dumps(values))
+
+
+def test_only_the_experiment_is_compared():
+  here = Config()
+  there = dataclasses.replace(
+    here,
+    seed=1,
+    checkpoint=config.Checkpoint(keep=9),
+    data=config.Data(batch_size=9),
+  )
+  assert config.differences(here, there) == {
+    'seed': (0, 1),
+    'data.batch_size': (64, 9),
+  }
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize('command', ['train', 'retrain', 'prepare'])
+def test_help_imports_no_jax(command):
+  code = (
+    'import sys\n'
+    f'from jaxnas import {command}\n'
+    'try:\n'
+    f"  {command}.main(['--help'])\n"
+    'except SystemExit as ended:\n'
+    '  assert ended.code == 0\n'
+    "assert 'jax' not in sys.modules\n"
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr

@@ -1,0 +1,302 @@
+"""Runs of the real command, in process, on a few batches of digits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from jaxnas import build, cli, config, density, runs, spaces, tables, train
+from jaxnas.training import loop
+from jaxnas.training.checkpoint import Checkpoints
+
+TIMES = ('images_per_s',)
+
+
+def final_state(folder):
+  experiment = build.experiment(runs.read_config(folder))
+  with Checkpoints(folder / 'checkpoints') as checkpoints:
+    return checkpoints.restore(
+      checkpoints.steps()[-1], experiment.init_state()
+    )[0]
+
+
+def metrics(folder):
+  rows = (folder / 'metrics.jsonl').read_text().splitlines()
+  return [
+    {k: v for k, v in json.loads(row).items() if k not in TIMES} for row in rows
+  ]
+
+
+def same_run(one, other):
+  """The final state bit for bit, and every file."""
+  jax.tree.map(
+    np.testing.assert_array_equal, final_state(one), final_state(other)
+  )
+  for name in ('predictions.npz', 'samples.npz'):
+    for key, value in runs.read_npz(one / name).items():
+      np.testing.assert_array_equal(value, runs.read_npz(other / name)[key])
+  assert metrics(one) == metrics(other)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """An uninterrupted run of 15 steps with its undebiased twin."""
+  folder = tmp_path_factory.mktemp('whole')
+  file = folder / 'tiny.py'
+  file.write_text(TINY)
+  flags = ['--config', str(file), '--workdir', str(folder / 'run')]
+  assert train.main([*flags, '--debias.baseline']) == 0
+  return folder / 'run'
+
+
+TINY = """
+from jaxnas.config import *
+def get_config():
+  return Config(
+    warmup_epochs=1,
+    epochs=2,
+    data=Data(batch_size=100),
+    debias=Debias(temperature=0.1),
+    density=Density(batch_size=50),
+    optimizer=Optimizer(peak_lr=0.02),
+    ranking=Ranking(images=100, batch_size=100),
+    logging=Logging(every_steps=2),
+    retrain=Retrain(epochs=1, seeds=2),
+  )
+"""
+
+
+@pytest.mark.smoke
+def test_a_run_leaves_what_any_figure_is_drawn_from(whole):
+  space = spaces.get('digits')
+  environment = json.loads((whole / 'environment.json').read_text())
+  assert environment['versions']['jax'] == jax.__version__
+  predictions = runs.read_npz(whole / 'predictions.npz')
+  np.testing.assert_array_equal(predictions['archs_AxE'], space.enumerate())
+  assert ((predictions['accuracy_A'] * 100) % 1 == 0).all()
+  summary = json.loads((whole / 'correlation.json').read_text())
+  assert {
+    'kendall', 'spearman', 'n', 'best_arch', 'best_arch_true_accuracy',
+    'baselines', 'split', 'images', 'bn',
+  } <= {*summary}  # fmt: skip
+  assert summary['n'] == 81
+  samples = runs.read_npz(whole / 'samples.npz')
+  assert samples['samples_A'].sum() == 15
+  assert [row['step'] for row in metrics(whole)] == [2, 4, 6, 8, 10, 12, 14, 15]
+
+
+def test_the_density_is_that_of_the_warm_up_and_feeds_the_sampler(whole):
+  read = density.load(whole / 'density.npz', spaces.get('digits').enumerate())
+  assert (read.alpha_A > 0).all() and np.ptp(read.alpha_A) > 0
+  sampler = final_state(whole).sampler
+  np.testing.assert_array_equal(
+    sampler.alpha_A, read.alpha_A.astype(np.float32)
+  )
+  assert float(sampler.tau) == pytest.approx(0.1)
+  experiment = build.experiment(runs.read_config(whole))
+  with Checkpoints(whole / 'checkpoints') as checkpoints:
+    state, _ = checkpoints.restore(5, experiment.init_state())
+  assert not np.asarray(state.sampler.alpha_A).any()
+
+
+def test_the_baseline_is_the_uniform_run_from_scratch(whole, tmp_path):
+  file = tmp_path / 'tiny.py'
+  file.write_text(TINY)
+  folder = tmp_path / 'run'
+  train.main(
+    ['--config', str(file), '--workdir', str(folder),
+     '--debias.temperature', 'None']
+  )  # fmt: skip
+  assert not (folder / 'density.npz').exists()
+  rows = metrics(folder)
+  assert rows[-5:] == metrics(whole / 'undebiased')
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    final_state(folder).params,
+    final_state(whole / 'undebiased').params,
+  )
+  np.testing.assert_array_equal(
+    runs.read_npz(folder / 'predictions.npz')['accuracy_A'],
+    runs.read_npz(whole / 'undebiased' / 'predictions.npz')['accuracy_A'],
+  )
+
+
+@pytest.mark.parametrize('steps', [3, 5, 12])
+def test_stopped_by_a_signal_and_resumed_is_the_same_run(
+  whole, tmp_path, monkeypatch, steps, capsys
+):
+  file = tmp_path / 'tiny.py'
+  file.write_text(TINY)
+  folder = tmp_path / 'run'
+  make_step = build.step.make_step
+
+  def interrupted(*args, **kwargs):
+    inner, calls = make_step(*args, **kwargs), []
+
+    def step(*operands):
+      calls.append(1)
+      if len(calls) == steps:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return inner(*operands)
+
+    return step
+
+  with monkeypatch.context() as patch:
+    patch.setattr(build.step, 'make_step', interrupted)
+    with pytest.raises(SystemExit) as ended:
+      train.main(['--config', str(file), '--workdir', str(folder)])
+  assert ended.value.code == cli.STOPPED == 143
+  assert '--resume' in capsys.readouterr().err
+  assert not (folder / 'predictions.npz').exists()
+  with Checkpoints(folder / 'checkpoints') as checkpoints:
+    assert checkpoints.steps()[-1] == steps
+  train.main(['--workdir', str(folder), '--resume'])
+  same_run(whole, folder)
+
+
+def test_killed_and_resumed_is_the_same_run(whole, tmp_path):
+  """kill -9 of a child process after its first checkpoint."""
+  file = tmp_path / 'tiny.py'
+  file.write_text(TINY)
+  folder = tmp_path / 'run'
+  child = subprocess.Popen(
+    [sys.executable, '-c', KILLED, '--config', str(file),
+     '--workdir', str(folder)],
+    stderr=subprocess.PIPE,
+  )  # fmt: skip
+  _, err = child.communicate(timeout=300)
+  assert child.returncode == -signal.SIGKILL, err.decode()
+  assert not (folder / 'predictions.npz').exists()
+  with Checkpoints(folder / 'checkpoints') as checkpoints:
+    assert checkpoints.steps() == [5]
+  train.main(['--workdir', str(folder), '--resume'])
+  same_run(whole, folder)
+
+
+# Dies in the middle of the second epoch.
+KILLED = """
+import os, signal, sys
+from jaxnas import build, cli, train
+make_step = build.step.make_step
+def killed(*args, **kwargs):
+  inner, calls = make_step(*args, **kwargs), []
+  def step(*operands):
+    calls.append(1)
+    if len(calls) == 8:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return inner(*operands)
+  return step
+build.step.make_step = killed
+train.main(sys.argv[1:])
+"""
+
+
+def test_a_finished_run_is_not_repeated(whole, monkeypatch, capsys):
+  monkeypatch.setattr(loop, 'fit', None)
+  before = (whole / 'predictions.npz').stat().st_mtime_ns
+  assert train.main(['--workdir', str(whole), '--resume']) == 0
+  assert (whole / 'predictions.npz').stat().st_mtime_ns == before
+  assert 'Kendall' in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+  tmp_path, capsys
+):
+  file = tmp_path / 'tiny.py'
+  file.write_text(TINY)
+  folder = tmp_path / 'run'
+  with pytest.raises(SystemExit) as ended:
+    train.main(
+      ['--config', str(file), '--workdir', str(folder),
+       '--optimizer.peak_lr', '1e30', '--optimizer.lr_warmup_steps', '0',
+       '--checkpoint.every_epochs', '1']
+    )  # fmt: skip
+  assert ended.value.code == 1
+  assert 'step 1' in capsys.readouterr().err
+  with Checkpoints(folder / 'checkpoints') as checkpoints:
+    assert checkpoints.steps() == []
+
+
+def test_a_density_file_is_used_instead_of_estimating(whole, tmp_path):
+  file = tmp_path / 'tiny.py'
+  file.write_text(TINY)
+  folder = tmp_path / 'run'
+  alpha_A = np.linspace(1, 2, 81)
+  mine = density.Density(spaces.get('digits').enumerate(), alpha_A)
+  density.save(mine, tmp_path / 'mine.npz')
+  train.main(
+    ['--config', str(file), '--workdir', str(folder),
+     '--density.batch_size', '256', '--density.file',
+     str(tmp_path / 'mine.npz'), '--warmup_from', str(whole)]
+  )  # fmt: skip
+  np.testing.assert_allclose(final_state(folder).sampler.alpha_A, alpha_A)
+
+
+def test_refresh_estimates_again(whole, tmp_path, capsys):
+  file = tmp_path / 'tiny.py'
+  file.write_text(TINY)
+  train.main(
+    ['--config', str(file), '--workdir', str(tmp_path / 'run'),
+     '--density.refresh_epochs', '1', '--warmup_from', str(whole)]
+  )  # fmt: skip
+  assert capsys.readouterr().out.count('of 81 architectures') == 2
+
+
+BAD = [
+  (['--data.name', 'cifar10'], '--data.dir'),
+  (['--data.batch_size', '501'], 'above the 500 training images'),
+  (['--ranking.images', '501'], 'there are 500'),
+  (['--ranking.archs', '82'], 'there are 81'),
+  (['--density.batches', '11'], 'there are 500 validation images'),
+  (['--density.tensors', 'nothing'], 'matches no weight tensor'),
+  (['--space', 'digit'], 'Did you mean digits?'),
+  (['--space', 'pooling'], 'takes images of 32x32x3'),
+  (['--table', 'missing.json'], 'does not exist'),
+  (['--warmup_from', 'missing'], 'holds no run'),
+]
+
+
+@pytest.mark.parametrize(('flags', 'says'), BAD, ids=[b[1] for b in BAD])
+def test_bad_input_ends_before_any_work(tmp_path, capsys, flags, says):
+  file = tmp_path / 'tiny.py'
+  file.write_text(TINY)
+  folder = tmp_path / 'run'
+  with pytest.raises(SystemExit) as ended:
+    train.main(['--config', str(file), '--workdir', str(folder), *flags])
+  assert ended.value.code == 2
+  err = capsys.readouterr().err
+  assert says in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+  assert not folder.exists()
+
+
+def test_a_run_is_never_overwritten_nor_resumed_as_another(whole, capsys):
+  flags = ['--config', str(whole.parent / 'tiny.py'), '--workdir', str(whole)]
+  for more, says in (
+    (['--debias.baseline'], 'holds a run already'),
+    (['--debias.baseline', '--resume', '--seed', '1'], 'with seed 0, not 1'),
+  ):
+    with pytest.raises(SystemExit) as ended:
+      train.main([*flags, *more])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_another_warm_up_is_refused(whole):
+  other = runs.read_config(whole)
+  with pytest.raises(ValueError, match='warmed up with seed 0, not 3'):
+    train.check_warmup(whole, config.dataclasses.replace(other, seed=3))
+
+
+def test_without_truth_the_chosen_architecture_is_still_told(
+  whole, monkeypatch, capsys
+):
+  (whole / 'table.json').unlink()
+  monkeypatch.setattr(tables, 'shipped', lambda space: False)
+  train.main(['--workdir', str(whole), '--resume'])
+  assert 'no ground truth' in capsys.readouterr().out
