@@ -23,7 +23,7 @@ def get_config() -> Config:
     space='pooling',
     data=Data(name='cifar10', batch_size=64, crop_padding=4, flip=True),
     warmup_epochs=1,
-    epochs=3,
+    epochs=2,
     debias=Debias(effective_fraction=0.5),
     optimizer=Optimizer(
       peak_lr=0.1, floor_lr=0.001, weight_decay=1e-3, lr_warmup_steps=100

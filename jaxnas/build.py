@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas import data, samplers, spaces, streams, supernets
+from jaxnas import data, density, samplers, spaces, streams, supernets
 from jaxnas.config import Config
 from jaxnas.training import optimizer, step
 
@@ -154,7 +155,7 @@ def experiment(config: Config) -> Experiment:
     paths=config.sampler.paths,
   )
   updates = sgd(config, config.warmup_epochs + config.epochs, steps_per_epoch)
-  return Experiment(
+  built = Experiment(
     config=config,
     space=space,
     archs_AxE=archs_AxE,
@@ -179,6 +180,19 @@ def experiment(config: Config) -> Experiment:
     ranking_archs_AxE=ranking_archs_AxE,
     steps_per_epoch=steps_per_epoch,
   )
+  if config.debiases:
+    _check_density(built)
+  return built
+
+
+def _check_density(experiment: Experiment) -> None:
+  """What the density will need after the warm-up."""
+  wanted, archs_AxE = experiment.config.density, experiment.archs_AxE
+  if wanted.file is not None:
+    density.load(Path(wanted.file), archs_AxE)
+    return
+  params = jax.eval_shape(experiment.init_state).params
+  density.select(experiment.net, params, archs_AxE, wanted.tensors)
 
 
 def augmented(config: Config, compute: Any) -> Callable[..., Any]:

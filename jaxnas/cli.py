@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -16,7 +16,8 @@ def kendall(
   predicted_A: Num[np.ndarray, ' A'], truth_A: Num[np.ndarray, ' A']
 ) -> float | None:
   """Kendall's tau-b; None where one side is constant."""
-  return _finite(scipy.stats.kendalltau(predicted_A, truth_A).statistic)
+  tau: Any = scipy.stats.kendalltau(predicted_A, truth_A)
+  return _finite(tau.statistic)
 
 
 def spearman(
@@ -25,7 +26,8 @@ def spearman(
   """Spearman's rho, ties at their mean rank; None where a side is constant."""
   if np.ptp(predicted_A) == 0 or np.ptp(truth_A) == 0:
     return None
-  return _finite(scipy.stats.spearmanr(predicted_A, truth_A).statistic)
+  rho: Any = scipy.stats.spearmanr(predicted_A, truth_A)
+  return _finite(rho.statistic)
 
 
 def top_kendall(

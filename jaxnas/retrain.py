@@ -226,6 +226,7 @@ def make_trainer(config: Config) -> Trainer:
   def trainer(arch_E, seed):
     arch_E = jnp.asarray(arch_E)
     state = init(arch_E, seed)
+    losses = jnp.zeros(())
     for epoch in range(config.retrain.epochs):
       order_N = data.epoch_order(config.seed + seed, epoch, len(train_N))
       state, losses = train_epoch(state, images, order_N, arch_E, seed, epoch)

@@ -234,12 +234,15 @@ def refresh_density(
     alpha_A = alpha_A / alpha_A.std()
   log_prob = experiment.sampler.log_prob
   undebiased = samplers.with_density(state.sampler, 0 * alpha_A, 1.0)
-  tau = config.debias.temperature or samplers.solve_temperature(
-    np.asarray(log_prob(undebiased)), alpha_A, config.debias.effective_fraction
-  )
+  tau, fraction = config.debias.temperature, config.debias.effective_fraction
+  if fraction is not None:
+    tau = samplers.solve_temperature(
+      np.asarray(log_prob(undebiased)), alpha_A, fraction
+    )
+  assert tau is not None  # `config.debiases`
   sampler = samplers.with_density(state.sampler, alpha_A, tau)
   print(samplers.describe(alpha_A, tau, log_prob(sampler)))
-  return state.replace(sampler=sampler)
+  return dataclasses.replace(state, sampler=sampler)
 
 
 def find_table(

@@ -20,14 +20,15 @@ import tensorflow_datasets as tfds
 from jaxnas import data, prepare
 from jaxnas.data import cifar
 
-TEST = cifar.MEMBERS['test'][0]
+TRAIN = [f'cifar-10-batches-bin/data_batch_{i}.bin' for i in (1, 2, 3, 4, 5)]
+TEST = 'cifar-10-batches-bin/test_batch.bin'
 
 
 def batches(count=3):
   """Content of each member: records of a label and three planes."""
   rng = np.random.default_rng(0)
   out = {}
-  for name in (*cifar.MEMBERS['train'], TEST):
+  for name in (*TRAIN, TEST):
     records = rng.integers(0, 256, (count, 3073), np.uint8)
     records[:, 0] %= 10
     out[name] = records
@@ -105,11 +106,11 @@ def test_archive_over_http_becomes_what_load_reads(tmp_path, archive, capsys):
     prepare.main([*argv, '--sha256', archive[1]])
   assert capsys.readouterr().out == f'{folder}/cifar10/3.0.2: written\n'
   images = data.load('cifar10', str(folder))
-  for split, x, y in (
-    ('train', images.x_train, images.y_train),
-    ('test', images.x_test, images.y_test),
+  for names, x, y in (
+    (TRAIN, images.x_train, images.y_train),
+    ([TEST], images.x_test, images.y_test),
   ):
-    expected_x, expected_y = expected(cifar.MEMBERS[split])
+    expected_x, expected_y = expected(names)
     np.testing.assert_array_equal(x, expected_x)
     np.testing.assert_array_equal(y, expected_y)
 
@@ -238,6 +239,12 @@ def test_a_cut_archive_is_refused(tmp_path):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r'is no whole tar\.gz'):
       cifar.read_archive(file)
+
+
+def test_a_disk_that_does_not_take_the_records_is_an_oserror(tmp_path):
+  images = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int32)
+  with pytest.raises(OSError, match=r'array_record.* could not be written'):
+    cifar.write_tfds(tmp_path / 'missing', {'train': images})
 
 
 def test_links_and_strangers_in_an_archive_are_not_followed(tmp_path):

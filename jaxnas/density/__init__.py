@@ -10,3 +10,4 @@ from jaxnas.density.estimate import save as save
 from jaxnas.density.estimators import (
   inverse_mean_distance as inverse_mean_distance,
 )
+from jaxnas.density.features import select as select

@@ -48,7 +48,7 @@ def mean_cosine_distance(
   if count < 2:
     raise ValueError(f'a mean distance to others needs 2 archs, not {count}.')
   kept: list[tuple[int, dict[str, Array]]] = []
-  total = None
+  total, keep = None, False
   for index, gradient in gradients():
     units = _units(gradient, combine)
     if total is None:

@@ -34,15 +34,14 @@ def select(
   Raises:
     ValueError: the name is no set here and matches no tensor.
   """
-  tensors = tensors or net.default_tensors
+  chosen_set: str = tensors or net.default_tensors
+  by_name: dict[str, Any] = flatten_dict(params, sep='/')
   weights = [
-    name
-    for name, leaf in flatten_dict(params, sep='/').items()
-    if leaf.ndim >= MIN_WEIGHT_NDIM
+    name for name, leaf in by_name.items() if leaf.ndim >= MIN_WEIGHT_NDIM
   ]
-  if tensors == 'all':
+  if chosen_set == 'all':
     return weights
-  if tensors == 'shared':
+  if chosen_set == 'shared':
     used = flatten_dict(
       jax.tree.map(
         lambda *leaves: np.all(leaves),
@@ -51,7 +50,7 @@ def select(
       sep='/',
     )
     return [name for name in weights if used[name]]
-  patterns = net.tensor_sets.get(tensors, tensors.split(','))
+  patterns = net.tensor_sets.get(chosen_set, chosen_set.split(','))
   try:
     chosen = [
       name
@@ -60,12 +59,12 @@ def select(
     ]
   except re.error as error:
     raise ValueError(
-      f'density.tensors {tensors!r} is no regular expression: {error}.'
+      f'density.tensors {chosen_set!r} is no regular expression: {error}.'
     ) from error
   if not chosen:
     sets = ', '.join((*net.tensor_sets, 'shared', 'all'))
     raise ValueError(
-      f'density.tensors {tensors!r} matches no weight tensor; the sets are '
+      f'density.tensors {chosen_set!r} matches no weight tensor; the sets are '
       f'{sets}, the tensors {weights[0]}, ..., {weights[-1]}.'
     )
   return chosen

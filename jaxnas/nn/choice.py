@@ -7,11 +7,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Int
 
 from jaxnas.nn.convolutions import Map
 
-Op = int | Array
+Op = int | np.integer | Array
+Arch = Int[Array, ' E'] | Int[np.ndarray, ' E']
 
 
 class Choice(nn.Module):
@@ -30,7 +32,7 @@ class Choice(nn.Module):
     self.op = [make() for make in self.candidates]
 
   def __call__(self, x: Map, op: Op, train: bool) -> Map:
-    if isinstance(op, int):
+    if isinstance(op, int | np.integer):
       return self.op[op](x, train)
     if self.is_initializing():
       return jnp.stack([candidate(x, train) for candidate in self.op])[op]
@@ -63,7 +65,7 @@ def switch(
   return nn.switch(index, [nn.remat(b) for b in branches], module, *operands)
 
 
-def used_by_choices(params: Any, arch_E: Array) -> Any:
+def used_by_choices(params: Any, arch_E: Arch) -> Any:
   """Booleans by leaf: which parameters an architecture trains.
 
   Leaves under position_<e>/op_<o> are used where arch_E[e] == o, all others

@@ -87,7 +87,13 @@ def _dense_forward(x, kernel, stride):
 def _dense_backward(stride, saved, g):
   x, kernel = saved
   k, pad = kernel.shape[0], kernel.shape[0] // 2
-  spread = _pad(g, 0, _left_over(x, k, stride), stride)
+  # Rows and columns that no window reaches, where the stride is above 1.
+  rest = [(side + 2 * pad - k) % stride for side in x.shape[1:3]]
+  spread = lax.pad(
+    g,
+    jnp.zeros((), g.dtype),
+    [(0, 0, 0), *((0, more, stride - 1) for more in rest), (0, 0, 0)],
+  )
   dx = lax.conv_general_dilated(
     spread,
     jnp.swapaxes(kernel[::-1, ::-1], 2, 3),
@@ -106,6 +112,16 @@ def _dense_backward(stride, saved, g):
 
 
 _dense_cpu.defvjp(_dense_forward, _dense_backward)
+
+
+def max_pool(x_NHWC: Map) -> Map:
+  """2x2, of even sides; its gradient is shared where values are equal.
+
+  As a maximum of slices the gradient takes 0.8 ms of CPU, as a window
+  reduction 10.
+  """
+  views = [x_NHWC[:, i::2, j::2] for i in range(2) for j in range(2)]
+  return functools.reduce(jnp.maximum, views)
 
 
 def depthwise(
@@ -158,16 +174,8 @@ def _depthwise_shifted(x: Map, kernel: Array, stride: int) -> Map:
   return _shifted(_pad(x, k // 2), kernel, stride)
 
 
-def _pad(
-  x: Map, pad: int, rest: tuple[int, ...] = (0, 0), dilation: int = 1
-) -> Map:
-  sides = [(pad, pad + more, dilation - 1) for more in rest]
-  return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
-
-
-def _left_over(x: Map, k: int, stride: int) -> tuple[int, ...]:
-  """Rows and columns that no window reaches, where the stride is above 1."""
-  return tuple((side + 2 * (k // 2) - k) % stride for side in x.shape[1:3])
+def _pad(x: Map, pad: int) -> Map:
+  return jnp.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
 
 
 def _windows(x: Map, k: int, stride: int):
@@ -186,9 +194,10 @@ def _windows(x: Map, k: int, stride: int):
 def _shifted(x: Map, kernel: Array, stride: int) -> Map:
   k = kernel.shape[0]
   taps = kernel.reshape(k * k, -1)[:, :, None, None, None]
-  return sum(
+  products = (
     tap * view for tap, view in zip(taps, _windows(x, k, stride), strict=True)
   )
+  return functools.reduce(jnp.add, products)
 
 
 def _depthwise_forward(x, kernel, stride):
@@ -198,18 +207,66 @@ def _depthwise_forward(x, kernel, stride):
 def _depthwise_backward(stride, saved, g):
   x, kernel = saved
   k, pad = kernel.shape[0], kernel.shape[0] // 2
-  spread = _pad(g, k - 1 - pad, _left_over(x, k, stride), stride)
-  dx = _shifted(spread, kernel[::-1, ::-1], 1)
-  g, dx = lax.optimization_barrier((g, dx))
+  # Not fused with what makes it: that would be computed again for each tap.
+  g, dx = lax.optimization_barrier((g, _pulled_back(g, kernel, stride, x)))
   # One pass over the K*K products: 14 ms against 190 for K*K reductions.
-  products = [g * view for view in _windows(_pad(x, pad), k, stride)]
+  # Sums are float32, as those of thousands of bfloat16 values must be.
+  precise = jnp.promote_types(g.dtype, jnp.float32)
+  products = [
+    (g * view).astype(precise) for view in _windows(_pad(x, pad), k, stride)
+  ]
   sums = lax.reduce(
     products,
-    [jnp.zeros((), g.dtype)] * len(products),
+    [jnp.zeros((), precise)] * len(products),
     lambda a, b: [p + q for p, q in zip(a, b, strict=True)],
     (1, 2, 3),
   )
-  return dx, jnp.stack(sums).reshape(kernel.shape)
+  return dx, jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _pulled_back(g: Map, kernel: Array, stride: int, x: Map) -> Map:
+  """Gradient of x.
+
+  Each residue of a row and column by the stride has its own taps; a gradient
+  dilated by zeros instead takes 2.5 to 5 times as long at stride 2.
+  """
+  k, pad = kernel.shape[0], kernel.shape[0] // 2
+  channels, height, width, batch = x.shape
+  rows, columns = (-(-(side + 2 * pad) // stride) for side in (height, width))
+  before = -(-k // stride) - 1
+  g = jnp.pad(
+    g,
+    [
+      (0, 0),
+      (before, rows - g.shape[1]),
+      (before, columns - g.shape[2]),
+      (0, 0),
+    ],
+  )
+  g = lax.optimization_barrier(g)
+
+  def residue(i: int, j: int) -> Map:
+    taps = kernel[i::stride, j::stride]
+    products = (
+      taps[m, n][:, None, None, None]
+      * lax.slice(
+        g,
+        (0, before - m, before - n, 0),
+        (channels, before - m + rows, before - n + columns, batch),
+      )
+      for m in range(taps.shape[0])
+      for n in range(taps.shape[1])
+    )
+    return functools.reduce(jnp.add, products)
+
+  dx = jnp.stack(
+    [
+      jnp.stack([residue(i, j) for j in range(stride)], 3)
+      for i in range(stride)
+    ],
+    2,
+  ).reshape(channels, rows * stride, columns * stride, batch)
+  return dx[:, pad : pad + height, pad : pad + width]
 
 
 _depthwise_shifted.defvjp(_depthwise_forward, _depthwise_backward)

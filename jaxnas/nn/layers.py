@@ -1,6 +1,7 @@
 """Layers with PyTorch's default initialisation, float32 parameters."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ from jaxnas.nn import convolutions
 from jaxnas.nn.convolutions import Layout, Map
 
 
-def torch_uniform(fan_in: int) -> jax.nn.initializers.Initializer:
+def torch_uniform(fan_in: int) -> Callable[..., Array]:
   """Uniform in +-1/sqrt(fan_in), for weights and biases alike."""
   bound = 1 / math.sqrt(fan_in)
 
@@ -129,15 +130,18 @@ class Norm(nn.Module):
     channels = x.shape[axis]
     broadcast = [channels if i == axis else 1 for i in range(4)]
     x = x.astype(jnp.float32)
+    running = None
     if self.running:
       means = self.variable('batch_stats', 'mean', jnp.zeros, channels)
       variances = self.variable('batch_stats', 'var', jnp.ones, channels)
-    if self.running and not train:
-      mean_C, var_C = means.value, variances.value
+      running = means, variances
+    if running and not train:
+      mean_C, var_C = (statistic.value for statistic in running)
     else:
       mean_C = jnp.mean(x, others)
       var_C = jnp.maximum(jnp.mean(x * x, others) - mean_C * mean_C, 0)
-      if self.running and not self.is_initializing():
+      if running and not self.is_initializing():
+        means, variances = running
         count = x.size // channels
         means.value += (1 - self.MOMENTUM) * (mean_C - means.value)
         unbiased_C = var_C * (count / max(count - 1, 1))

@@ -42,7 +42,7 @@ def debiased(
   >>> jnp.exp(sampler.log_prob(state)).round(3).tolist()
   [0.495, 0.495, 0.009]
   """
-  archs_AxE = jnp.asarray(archs_AxE)
+  all_AxE = jnp.asarray(archs_AxE)
 
   def init():
     return DebiasedState(
@@ -56,7 +56,7 @@ def debiased(
     return jax.nn.log_softmax(logits_A)
 
   def sample(state, key):
-    return draw(key, log_prob(state), archs_AxE, paths)
+    return draw(key, log_prob(state), all_AxE, paths)
 
   return Sampler(init=init, sample=sample, log_prob=log_prob)
 

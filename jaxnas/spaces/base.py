@@ -68,7 +68,8 @@ class Space:
   def index(self, archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, ' A']:
     """Row of each arch in `enumerate`."""
     self.validate(archs_AxE)
-    return np.ravel_multi_index(tuple(archs_AxE.T), self.counts)
+    rows_A = np.ravel_multi_index(tuple(archs_AxE.T), self.counts)
+    return np.asarray(rows_A)
 
   def random(
     self, rng: np.random.Generator, count: int

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxnas.nn import convolutions
 from jaxnas.nn.blocks import Identity, InvertedResidual
-from jaxnas.nn.choice import Choice, Op, used_by_choices
-from jaxnas.nn.convolutions import Map
+from jaxnas.nn.choice import Arch, Choice, Op, used_by_choices
+from jaxnas.nn.convolutions import Layout, Map
 from jaxnas.nn.layers import Conv, Linear, Norm, Pointwise
 from jaxnas.spaces import MacroSpace
 
@@ -47,7 +48,7 @@ class MacroNet(nn.Module):
       'layout': layout,
       'dtype': self.dtype,
     }
-    self.layout = layout
+    self.layout: Layout = layout
     self.stem_part = Stem(self.space.stem, norm, self.dtype, name='stem')
     self.choices = [
       Choice(
@@ -76,10 +77,12 @@ class MacroNet(nn.Module):
   def __call__(
     self,
     x_BxHxWxC: Float[Array, 'B H W C'],
-    arch: tuple[int, ...] | Array,
+    arch: tuple[int | np.integer, ...] | Arch,
     *,
     train: bool,
   ) -> Float[Array, 'B K']:
+    if not isinstance(arch, tuple):
+      arch = jnp.asarray(arch)
     x = self.stem(x_BxHxWxC, train)
     for e in range(len(self.choices)):
       x = self.position(e, x, arch[e], train)
@@ -98,7 +101,7 @@ class MacroNet(nn.Module):
     """What the last position gave -> logits, float32."""
     return self.head_part(convolutions.relayout(x, self.layout, 'NHWC'), train)
 
-  def used(self, params: Any, arch_E: Array) -> Any:
+  def used(self, params: Any, arch_E: Arch) -> Any:
     """Booleans by leaf: which parameters an architecture trains."""
     return used_by_choices(params, arch_E)
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnas.nn import convolutions
 from jaxnas.nn.blocks import BasicBlock
-from jaxnas.nn.choice import switch
+from jaxnas.nn.choice import Arch, switch
 from jaxnas.nn.convolutions import Map
 from jaxnas.nn.layers import Conv, Linear, Norm
 from jaxnas.spaces import PoolingSpace
@@ -60,14 +61,14 @@ class PoolingNet(nn.Module):
   def __call__(
     self,
     x_BxHxWxC: Float[Array, 'B H W C'],
-    arch: tuple[int, ...] | Array,
+    arch: tuple[int | np.integer, ...] | Arch,
     *,
     train: bool,
   ) -> Float[Array, 'B K']:
     x = jax.nn.relu(self.stem_norm(self.stem(x_BxHxWxC), train))
     if isinstance(arch, tuple) or self.is_initializing():
       for e in range(len(self.blocks)):
-        pools = arch[e] if isinstance(arch, tuple) else 0
+        pools = int(arch[e]) if isinstance(arch, tuple) else 0
         x = self._block(e, x, pools, train)
       x_BxD = _average(x)
     else:
@@ -76,10 +77,10 @@ class PoolingNet(nn.Module):
 
   def _block(self, e: int, x: Map, pools: int, train: bool) -> Map:
     if pools:
-      x = nn.max_pool(x, (2, 2), (2, 2))
+      x = convolutions.max_pool(x)
     return self.blocks[e](x, train)
 
-  def _any_arch(self, x: Map, arch_E: Array, train: bool) -> Array:
+  def _any_arch(self, x: Map, arch_E: Arch, train: bool) -> Array:
     levels = int(self.space.enumerate()[0].sum()) + 1
     buffers = tuple(
       x if level == 0 else x[:, :: 2**level, :: 2**level]
@@ -109,7 +110,7 @@ class PoolingNet(nn.Module):
       for e in range(archs_AxE.shape[1])
     ]
 
-  def used(self, params: Any, arch_E: Array) -> Any:
+  def used(self, params: Any, arch_E: Arch) -> Any:
     """Booleans by leaf: all true, whatever the arch."""
     del arch_E
     return jax.tree.map(lambda leaf: jnp.bool_(True), params)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -31,7 +31,7 @@ class Checkpoints:
       ),
     )
 
-  def __enter__(self) -> Self:
+  def __enter__(self) -> 'Checkpoints':
     return self
 
   def __exit__(
@@ -62,7 +62,7 @@ class Checkpoints:
 
   def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
     """(state, notes) of a step, in the shapes, dtypes and places of `like`."""
-    restored = self._manager.restore(
+    restored: Any = self._manager.restore(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardRestore(

@@ -66,7 +66,9 @@ def _freeze(
 ) -> optax.GradientTransformationExtraArgs:
   """`optax.trace` that skips what was not used."""
 
-  def update(updates, state, params=None, *, used: Any, **_):
+  def update(updates, state, params=None, **extra: Any):
+    used = extra['used']
+    after: Any
     moved, after = inner.update(updates, state, params)
     trace = jax.tree.map(jnp.where, used, after.trace, state.trace)
     moved = jax.tree.map(lambda u, m: jnp.where(u, m, 0), used, moved)

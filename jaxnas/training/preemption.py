@@ -3,7 +3,6 @@
 import os
 import signal
 from types import FrameType, TracebackType
-from typing import Self
 
 
 class Stopped(Exception):
@@ -17,7 +16,7 @@ class Preemption:
     self.requested = False
     self._before: dict[int, signal._HANDLER] = {}
 
-  def __enter__(self) -> Self:
+  def __enter__(self) -> 'Preemption':
     for number in (signal.SIGTERM, signal.SIGINT):
       self._before[number] = signal.signal(number, self._request)
     return self

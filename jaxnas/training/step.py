@@ -1,11 +1,13 @@
 """One training step, the same jitted program for every architecture."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
@@ -42,7 +44,7 @@ def init_state(
   sampler: Sampler,
   optimizer: optax.GradientTransformationExtraArgs,
   image_shape: tuple[int, int, int],
-  archs_AxE: Int[Array, 'A E'],
+  archs_AxE: Int[np.ndarray, 'A E'],
   seed: int,
 ) -> TrainState:
   """Fresh weights under stream 'init'."""
@@ -72,7 +74,7 @@ def make_step(
   optimizer: optax.GradientTransformationExtraArgs,
   batch: Callable[..., tuple[Array, Array]],
   *,
-  archs_AxE: Int[Array, 'A E'],
+  archs_AxE: Int[np.ndarray, 'A E'],
   batch_size: int,
   steps_per_epoch: int,
   seed: int,
@@ -92,7 +94,7 @@ def make_step(
     steps_per_epoch: N // B; `order_N` is this epoch's order of the images.
     seed: of the streams 'archs' and 'augment'.
   """
-  archs_AxE = jnp.asarray(archs_AxE)
+  all_AxE = jnp.asarray(archs_AxE)
 
   @functools.partial(jax.jit, donate_argnums=0)
   def step(state: TrainState, images, order_N):
@@ -133,8 +135,9 @@ def make_step(
     updates, optimizer_state = optimizer.update(
       gradient, state.optimizer, state.params, used=used
     )
-    trained_PxA = (archs_PxE[:, None] == archs_AxE).all(-1)
-    return state.replace(
+    trained_PxA = (archs_PxE[:, None] == all_AxE).all(-1)
+    return dataclasses.replace(
+      state,
       step=state.step + 1,
       params=optax.apply_updates(state.params, updates),
       optimizer=optimizer_state,
