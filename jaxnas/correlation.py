@@ -16,6 +16,8 @@ def kendall(
   predicted_A: Num[np.ndarray, ' A'], truth_A: Num[np.ndarray, ' A']
 ) -> float | None:
   """Kendall's tau-b; None where one side is constant."""
+  if _constant(predicted_A) or _constant(truth_A):
+    return None
   tau: Any = scipy.stats.kendalltau(predicted_A, truth_A)
   return _finite(tau.statistic)
 
@@ -24,7 +26,7 @@ def spearman(
   predicted_A: Num[np.ndarray, ' A'], truth_A: Num[np.ndarray, ' A']
 ) -> float | None:
   """Spearman's rho, ties at their mean rank; None where a side is constant."""
-  if np.ptp(predicted_A) == 0 or np.ptp(truth_A) == 0:
+  if _constant(predicted_A) or _constant(truth_A):
     return None
   rho: Any = scipy.stats.spearmanr(predicted_A, truth_A)
   return _finite(rho.statistic)
@@ -121,6 +123,11 @@ def summarize(
 def _descending(values_A: Num[np.ndarray, ' A']) -> np.ndarray:
   """Indices from the largest value, ties to the lower index."""
   return np.argsort(-np.asarray(values_A, np.float64), kind='stable')
+
+
+def _constant(values_A: Num[np.ndarray, ' A']) -> bool:
+  # Asked first: scipy would answer NaN, some of the time with a warning.
+  return len(values_A) < 2 or bool(np.ptp(values_A) == 0)
 
 
 def _finite(value: float) -> float | None:

@@ -1,6 +1,6 @@
 """Train architectures alone, from scratch: the ground truth of a space.
 
-For instance `python -m jaxnas.retrain --config digits_truth.py --all True`.
+For instance `python -m jaxnas.retrain --config digits_truth.py --all`.
 """
 
 import dataclasses
@@ -61,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.all:
       facts = {
         'data': config.data.name,
-        'agreement': agreement(accuracy_AxS),
+        'agreement_of_two_seeds': agreement(accuracy_AxS, 1),
+        'agreement_of_halves': agreement(
+          accuracy_AxS, config.retrain.seeds // 2
+        ),
         **runs.environment(),
       }
       table = tables.from_seeds(space, accuracy_AxS)
@@ -69,18 +72,30 @@ def main(argv: Sequence[str] | None = None) -> int:
       print(
         f'{workdir / "table.json"}: {len(archs_AxE)} architectures, accuracy '
         f'{accuracy_AxS.mean(1).min():.2%} to {accuracy_AxS.mean(1).max():.2%}'
-        f', Kendall between two seeds {facts["agreement"]}'
+        f', Kendall {facts["agreement_of_two_seeds"]} between two seeds, '
+        f'{facts["agreement_of_halves"]} between halves of them'
       )
     else:
       print(f'{args.arch}: {accuracy_AxS.mean():.2%} {accuracy_AxS[0]}')
   return 0
 
 
-def agreement(accuracy_AxS: Float[np.ndarray, 'A S']) -> float | None:
-  """Mean Kendall tau-b between the accuracies of two seeds."""
+def agreement(
+  accuracy_AxS: Float[np.ndarray, 'A S'], seeds: int
+) -> float | None:
+  """Mean Kendall tau-b between means over disjoint sets of so many seeds.
+
+  With one seed a side it says how far a single run can be trusted, with half
+  of them a side nearly how far the mean of all can. None where undefined.
+  """
+  everyone = range(accuracy_AxS.shape[1])
   taus = [
-    correlation.kendall(first_A, second_A)
-    for first_A, second_A in itertools.combinations(accuracy_AxS.T, 2)
+    correlation.kendall(
+      accuracy_AxS[:, one].mean(axis=1), accuracy_AxS[:, other].mean(axis=1)
+    )
+    for one in itertools.combinations(everyone, seeds)
+    for other in itertools.combinations(sorted({*everyone} - {*one}), seeds)
+    if one < other
   ]
   defined = [tau for tau in taus if tau is not None]
   return float(np.mean(defined)) if defined else None

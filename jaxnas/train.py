@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   with cli.usage_errors():
     table = find_table(config, workdir, args.table)
     experiment = build.experiment(config)
-    runs.open_run(workdir, config, resume=args.resume)
     warmup = args.warmup_from and check_warmup(args.warmup_from, config)
+    runs.open_run(workdir, config, resume=args.resume)
   print(f'{workdir}: {config.space} on {config.data.name}')
   with cli.outcome(workdir), Preemption() as preemption:
     results = {

@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 
 class Costs(NamedTuple):
@@ -46,13 +46,14 @@ class Space:
 
   def parse(self, text: str) -> Int[np.ndarray, ' E']:
     """The arch that `format` writes so. ValueError says what is wrong."""
+    # int() takes other scripts' digits too, and isdigit() the '²'.
+    if text and not (text.isascii() and text.isdecimal()):
+      raise ValueError(
+        f'{text!r} is not all digits; {self.name} has {self._rule}.'
+      )
     if len(text) != self.positions:
       raise ValueError(
         f'{text!r} has {len(text)} digits; {self.name} has {self._rule}.'
-      )
-    if not (text.isascii() and text.isdecimal()):
-      raise ValueError(
-        f'{text!r} is not all digits; {self.name} has {self._rule}.'
       )
     arch_E = np.array([int(digit) for digit in text], np.int32)
     self.validate(arch_E[None])
@@ -103,7 +104,7 @@ class Space:
       'layers': (archs_AxE != 0).sum(axis=1),
     }
 
-  def validate(self, archs_AxE: Int[np.ndarray, '...']) -> None:
+  def validate(self, archs_AxE: Shaped[np.ndarray, '...']) -> None:
     """Raises ValueError naming the value, its position and what is allowed."""
     archs_AxE = np.asarray(archs_AxE)
     if not np.issubdtype(archs_AxE.dtype, np.integer):

@@ -31,6 +31,6 @@ class MetricsFile:
 def _step_of(row: str) -> float:
   """Infinite for a row that an interruption cut short."""
   try:
-    return json.loads(row)['step']
+    return float(json.loads(row)['step'])
   except (ValueError, KeyError, TypeError):
     return math.inf

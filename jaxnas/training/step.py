@@ -18,14 +18,15 @@ from jaxnas.samplers import Sampler
 
 @struct.dataclass
 class TrainState:
-  """All that a checkpoint holds; data only."""
+  """All that a checkpoint holds: arrays, or their shapes to restore into."""
 
-  step: Int[Array, '']
+  step: Any
+  """Steps done, int32."""
   params: Any
   optimizer: Any
   sampler: Any
-  samples_A: Int[Array, ' A']
-  """How often each architecture was trained."""
+  samples_A: Any
+  """How often each architecture was trained, int32."""
 
 
 class Metrics(NamedTuple):

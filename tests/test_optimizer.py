@@ -1,0 +1,122 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnas.training.optimizer import cosine, sgd
+
+RNG = np.random.default_rng(0)
+PARAMS = {'a': RNG.normal(size=(3, 2)), 'b': RNG.normal(size=4)}
+GRADIENTS = [
+  {name: RNG.normal(size=leaf.shape) for name, leaf in PARAMS.items()}
+  for _ in range(4)
+]
+# Which parameters each of the four steps uses.
+USED = [{'a': True, 'b': i % 2 == 0} for i in range(4)]
+
+OPTIONS = [
+  {},
+  {'momentum': 0.0},
+  {'nesterov': True},
+  {'weight_decay': 0.1},
+  {'clip_norm': 0.5},
+  {'nesterov': True, 'weight_decay': 0.1, 'clip_norm': 2.0},
+]
+
+
+def run(**options):
+  optimizer = sgd(lambda step: 0.1, **options)
+  params = {name: jnp.asarray(leaf) for name, leaf in PARAMS.items()}
+  state = optimizer.init(params)
+  for gradient, used in zip(GRADIENTS, USED, strict=True):
+    gradient = {
+      name: jnp.asarray(leaf, jnp.float32) * used[name]
+      for name, leaf in gradient.items()
+    }
+    updates, state = optimizer.update(
+      gradient, state, params, used={k: jnp.bool_(v) for k, v in used.items()}
+    )
+    params = optax.apply_updates(params, updates)
+  return params
+
+
+def by_hand(momentum=0.9, nesterov=False, weight_decay=0.0, clip_norm=None):
+  """PyTorch's rule as its documentation states it; absent gradients skipped."""
+  params = {name: leaf.copy() for name, leaf in PARAMS.items()}
+  buffers = {name: np.zeros_like(leaf) for name, leaf in PARAMS.items()}
+  for gradient, used in zip(GRADIENTS, USED, strict=True):
+    norm = np.sqrt(
+      sum(np.sum(g**2) for name, g in gradient.items() if used[name])
+    )
+    scale = 1.0 if clip_norm is None else min(1.0, clip_norm / norm)
+    for name in params:
+      if used[name]:
+        g = gradient[name] * scale + weight_decay * params[name]
+        buffers[name] = momentum * buffers[name] + g
+        step = g + momentum * buffers[name] if nesterov else buffers[name]
+        params[name] -= 0.1 * step
+  return params
+
+
+@pytest.mark.parametrize('options', OPTIONS, ids=str)
+def test_equals_the_rule_by_hand(options):
+  ours, theirs = run(**options), by_hand(**options)
+  for name in PARAMS:
+    np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize('options', OPTIONS, ids=str)
+def test_equals_pytorch(options):
+  torch = pytest.importorskip('torch', reason='the twin needs the torch extra')
+  given = {'momentum': 0.9, **options}
+  clip_norm = given.pop('clip_norm', None)
+  params = {n: torch.tensor(p, requires_grad=True) for n, p in PARAMS.items()}
+  optimizer = torch.optim.SGD(params.values(), lr=0.1, **given)
+  for gradient, used in zip(GRADIENTS, USED, strict=True):
+    for name, param in params.items():
+      param.grad = torch.tensor(gradient[name]) if used[name] else None
+    if clip_norm is not None:
+      torch.nn.utils.clip_grad_norm_(params.values(), clip_norm)
+    optimizer.step()
+  ours = run(**options)
+  for name, param in params.items():
+    np.testing.assert_allclose(
+      ours[name], param.detach().numpy(), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_unused_parameters_stay_exactly_or_move_where_asked():
+  before = {name: jnp.asarray(leaf) for name, leaf in PARAMS.items()}
+  nothing = {name: jnp.zeros_like(leaf) for name, leaf in before.items()}
+  used = {'a': jnp.bool_(True), 'b': jnp.bool_(False)}
+  for freeze in (True, False):
+    optimizer = sgd(lambda step: 0.1, weight_decay=0.1, freeze_unused=freeze)
+    state = optimizer.init(before)
+    updates, _ = optimizer.update(nothing, state, before, used=used)
+    assert bool((updates['b'] == 0).all()) == freeze
+    assert not (updates['a'] == 0).any()
+
+
+def test_cosine_from_peak_to_floor():
+  schedule = cosine(0.1, 0.001, 100)
+  assert schedule(0) == pytest.approx(0.1)
+  assert schedule(50) == pytest.approx((0.1 + 0.001) / 2)
+  assert schedule(100) == pytest.approx(0.001)
+  lrs = [float(schedule(step)) for step in range(101)]
+  assert lrs == sorted(lrs, reverse=True)
+
+
+def test_cosine_by_epoch_is_constant_within_one():
+  by_epoch, by_step = (
+    cosine(0.1, 0.0, 100, steps_per_update=10),
+    cosine(0.1, 0.0, 100),
+  )
+  for step in range(100):
+    assert by_epoch(step) == by_step(step // 10 * 10)
+
+
+def test_warm_up_rises_linearly():
+  schedule, full = cosine(0.1, 0.0, 100, warmup_steps=10), cosine(0.1, 0.0, 100)
+  for step in range(10):
+    assert schedule(step) == pytest.approx(full(step) * (step + 1) / 10)
+  assert schedule(10) == full(10)
