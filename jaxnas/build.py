@@ -1,6 +1,7 @@
 """From a Config to the objects it names; nothing below knows of a Config."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,10 @@ def sgd(config: Config, epochs: int, steps_per_epoch: int) -> Any:
 
 def experiment(config: Config) -> Experiment:
   """Raises ValueError or FileNotFoundError, one line, before any work."""
+  for extra, module in (('tensorboard', 'tensorboardX'), ('wandb', 'wandb')):
+    wanted = getattr(config.logging, extra)
+    if wanted and importlib.util.find_spec(module) is None:
+      raise ValueError(f"logging.{extra} needs pip install 'jaxnas[{extra}]'.")
   seed = config.seed
   space = spaces.get(config.space)
   archs_AxE = space.enumerate()

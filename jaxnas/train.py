@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnas import cli, runs, spaces, tables
-from jaxnas.config import Config, differences
+from jaxnas.config import Config, differences, flatten
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
+  from jaxnas.training.metrics import Mirror
   from jaxnas.training.preemption import Preemption
   from jaxnas.training.step import TrainState
 
@@ -174,7 +175,9 @@ def train_supernet(
         experiment, state, epoch, workdir, preemption
       ),
       checkpoints=checkpoints,
-      metrics=MetricsFile(workdir / 'metrics.jsonl', int(state.step)),
+      metrics=MetricsFile(
+        workdir / 'metrics.jsonl', int(state.step), mirrors(config, workdir)
+      ),
       window=notes['window'],
       images_per_step=config.data.batch_size * config.sampler.paths,
       guessing_loss=math.log(experiment.space.classes),
@@ -188,6 +191,18 @@ def train_supernet(
     },
   )
   return state.params
+
+
+def mirrors(config: Config, workdir: Path) -> 'list[Mirror]':
+  """Where rows of metrics go besides their file."""
+  from jaxnas.training import metrics
+
+  out: list[Mirror] = []
+  if config.logging.tensorboard:
+    out.append(metrics.tensorboard(workdir / 'tensorboard'))
+  if config.logging.wandb:
+    out.append(metrics.weights_and_biases(workdir, flatten(config)))
+  return out
 
 
 def refresh_density(

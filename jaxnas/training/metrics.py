@@ -1,10 +1,14 @@
 """metrics.jsonl: one row for every so many steps, their mean."""
 
+import importlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+# Receives each row: (step, values).
+Mirror = Callable[[int, Mapping[str, Any]], None]
 
 
 class MetricsFile:
@@ -13,9 +17,11 @@ class MetricsFile:
   Args:
     file: metrics.jsonl.
     step: the step that the run starts from.
+    mirrors: where the same rows go besides.
   """
 
-  def __init__(self, file: Path, step: int):
+  def __init__(self, file: Path, step: int, mirrors: Sequence[Mirror] = ()):
+    self._mirrors = mirrors
     rows = file.read_text().splitlines() if file.exists() else []
     kept = [row for row in rows if _step_of(row) <= step]
     file.write_text(''.join(f'{row}\n' for row in kept))
@@ -23,6 +29,8 @@ class MetricsFile:
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
     self._stream.write(json.dumps({'step': step, **values}) + '\n')
+    for mirror in self._mirrors:
+      mirror(step, values)
 
   def close(self) -> None:
     self._stream.close()
@@ -34,3 +42,23 @@ def _step_of(row: str) -> float:
     return float(json.loads(row)['step'])
   except (ValueError, KeyError, TypeError):
     return math.inf
+
+
+def tensorboard(folder: Path) -> Mirror:
+  """Event files in `folder`; needs the extra of that name."""
+  writer = importlib.import_module('tensorboardX').SummaryWriter(str(folder))
+
+  def write(step: int, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+      writer.add_scalar(name, value, step)
+    writer.flush()
+
+  return write
+
+
+def weights_and_biases(folder: Path, config: Mapping[str, Any]) -> Mirror:
+  """A run of project 'jaxnas'; needs the extra 'wandb'."""
+  run = importlib.import_module('wandb').init(
+    project='jaxnas', dir=str(folder), config=dict(config), resume='allow'
+  )
+  return lambda step, values: run.log(dict(values), step=step)

@@ -1,0 +1,66 @@
+import json
+import sys
+import types
+
+import pytest
+
+from jaxnas import build, config
+from jaxnas.training import metrics
+
+
+def rows(file):
+  return [json.loads(row) for row in file.read_text().splitlines()]
+
+
+def test_rows_are_appended_and_those_after_the_restored_step_dropped(tmp_path):
+  file = tmp_path / 'metrics.jsonl'
+  first = metrics.MetricsFile(file, 0)
+  for step in (10, 20, 30):
+    first.write(step, {'loss': step / 7})
+  first.close()
+  with file.open('a') as stream:
+    stream.write('{"step": 20, "lo')
+  resumed = metrics.MetricsFile(file, 20)
+  resumed.write(30, {'loss': 1.0})
+  resumed.close()
+  assert rows(file) == [
+    {'step': 10, 'loss': 10 / 7},
+    {'step': 20, 'loss': 20 / 7},
+    {'step': 30, 'loss': 1.0},
+  ]
+
+
+def test_mirrors_receive_the_same_rows(tmp_path):
+  seen = []
+  file = metrics.MetricsFile(
+    tmp_path / 'm.jsonl', 0, [lambda step, values: seen.append((step, values))]
+  )
+  file.write(5, {'loss': 2.0})
+  file.close()
+  assert seen == [(5, {'loss': 2.0})]
+
+
+def test_tensorboard_writes_events(tmp_path):
+  pytest.importorskip('tensorboardX', reason='needs the tensorboard extra')
+  metrics.tensorboard(tmp_path / 'tb')(3, {'loss': 1.5})
+  (events,) = (tmp_path / 'tb').iterdir()
+  assert b'loss' in events.read_bytes()
+
+
+def test_wandb_logs_under_the_step(tmp_path, monkeypatch):
+  logged = []
+  run = types.SimpleNamespace(
+    log=lambda values, step: logged.append((step, values))
+  )
+  fake = types.SimpleNamespace(init=lambda **given: run)
+  monkeypatch.setitem(sys.modules, 'wandb', fake)
+  metrics.weights_and_biases(tmp_path / 'w', {'seed': 0})(7, {'loss': 1.0})
+  assert logged == [(7, {'loss': 1.0})]
+
+
+@pytest.mark.parametrize('extra', ['tensorboard', 'wandb'])
+def test_a_missing_extra_is_named(monkeypatch, extra):
+  monkeypatch.setattr(build.importlib.util, 'find_spec', lambda module: None)
+  logging = config.Logging(**{extra: True})
+  with pytest.raises(ValueError, match=rf'jaxnas\[{extra}\]'):
+    build.experiment(config.Config(logging=logging))

@@ -1,0 +1,143 @@
+import json
+
+import numpy as np
+import pytest
+
+from jaxnas import config, correlation, retrain, runs, spaces, tables
+
+SPACE = spaces.get('digits')
+
+TINY = """
+from jaxnas.config import *
+def get_config():
+  return Config(
+    data=Data(batch_size=250),
+    optimizer=Optimizer(peak_lr=0.05),
+    retrain=Retrain(epochs=1, seeds=2),
+  )
+"""
+
+
+@pytest.fixture
+def flags(tmp_path):
+  (tmp_path / 'tiny.py').write_text(TINY)
+  run = tmp_path / 'run'
+  return ['--config', str(tmp_path / 'tiny.py'), '--workdir', str(run)], run
+
+
+def fake_trainer(calls):
+  def trainer(arch_E, seed):
+    calls.append((SPACE.format(arch_E), seed))
+    return (float(arch_E.sum()) + 0.1 * seed) / 10
+
+  return trainer
+
+
+def test_every_architecture_and_seed_once_and_none_again(tmp_path):
+  calls: list = []
+  results = tmp_path / 'results.jsonl'
+  archs_AxE = SPACE.enumerate()[:5]
+  first = retrain.retrain(
+    SPACE, archs_AxE, fake_trainer(calls), range(3), results
+  )
+  assert len(calls) == len(set(calls)) == 15
+  again = retrain.retrain(
+    SPACE, SPACE.enumerate()[:6], fake_trainer(calls), range(3), results
+  )
+  assert len(calls) == len(set(calls)) == 18
+  np.testing.assert_array_equal(again[:5], first)
+  assert first[4, 2] == (archs_AxE[4].sum() + 0.2) / 10
+
+
+def test_a_row_cut_short_is_trained_again(tmp_path):
+  calls: list = []
+  results = tmp_path / 'results.jsonl'
+  archs_AxE = SPACE.enumerate()[:2]
+  whole = retrain.retrain(
+    SPACE, archs_AxE, fake_trainer(calls), range(2), results
+  )
+  results.write_text(results.read_text()[:-9])
+  again = retrain.retrain(
+    SPACE, archs_AxE, fake_trainer(calls), range(2), results
+  )
+  np.testing.assert_array_equal(again, whole)
+  assert len(calls) == 5
+  assert len(results.read_text().splitlines()) == 4
+
+
+def test_agreement_of_disjoint_sets_of_seeds():
+  rng = np.random.default_rng(0)
+  accuracy_AxS = rng.random((20, 4))
+  taus = [
+    correlation.kendall(
+      accuracy_AxS[:, [a, b]].mean(1), accuracy_AxS[:, [c, d]].mean(1)
+    )
+    for a, b, c, d in [(0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)]
+  ]
+  assert retrain.agreement(accuracy_AxS, 2) == pytest.approx(np.mean(taus))
+  assert retrain.agreement(np.repeat(accuracy_AxS[:, :1], 2, 1), 1) == 1
+  assert retrain.agreement(accuracy_AxS[:, :1], 1) is None
+
+
+def test_all_writes_a_table_that_loads(flags, monkeypatch, capsys):
+  words, run = flags
+  monkeypatch.setattr(retrain, 'make_trainer', lambda _: fake_trainer([]))
+  assert retrain.main([*words, '--all']) == 0
+  table = tables.load(SPACE, run / 'table.json')
+  archs_AxE = SPACE.enumerate()
+  np.testing.assert_allclose(
+    table.accuracy(archs_AxE), (archs_AxE.sum(1) + 0.05) / 10
+  )
+  facts = json.loads((run / 'table.json').read_text())
+  assert {'command', 'versions', 'agreement_of_two_seeds'} <= {*facts}
+  assert '81 architectures' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('more', 'says'),
+  [
+    ([], 'either --arch ARCH or --all'),
+    (['--arch', '0120', '--all'], 'either --arch ARCH or --all'),
+    (['--arch', '012'], '3 digits'),
+    (['--arch', '0123'], 'position 3'),
+  ],
+)
+def test_bad_input_is_one_line(flags, capsys, more, says):
+  words, run = flags
+  with pytest.raises(SystemExit) as ended:
+    retrain.main([*words, *more])
+  assert ended.value.code == 2
+  err = capsys.readouterr().err
+  assert says in err and err.count('\n') == 1
+  assert not run.exists()
+
+
+def test_training_alone_learns_and_repeats_itself(tmp_path):
+  (tmp_path / 'tiny.py').write_text(TINY)
+  given = config.load(str(tmp_path / 'tiny.py'))
+  given = config.dataclasses.replace(
+    given,
+    data=config.Data(batch_size=50),
+    retrain=config.Retrain(epochs=8, seeds=1),
+  )
+  trainer = retrain.make_trainer(given)
+  deep, shallow = SPACE.parse('1111'), SPACE.parse('0000')
+  accuracy = trainer(deep, 0)
+  assert accuracy > 0.5 > 0.1
+  assert trainer(deep, 0) == accuracy
+  assert trainer(deep, 1) != accuracy
+  assert trainer(shallow, 0) < accuracy
+
+
+def test_the_shipped_table_of_digits_says_how_it_was_made():
+  table = tables.load(SPACE)
+  assert table.seeds_AxS.shape == (81, 8)
+  assert (table.accuracy_A > 0.3).all() and np.ptp(table.accuracy_A) > 0.1
+  file = runs.Path(tables.__file__).parent / 'truth' / 'digits.json'
+  facts = json.loads(file.read_text())
+  for size, name in ((1, 'two_seeds'), (4, 'halves')):
+    assert facts[f'agreement_of_{name}'] == pytest.approx(
+      retrain.agreement(table.seeds_AxS, size)
+    )
+  assert facts['agreement_of_halves'] >= 0.7
+  assert 'jaxnas.retrain --config digits_truth.py --all' in facts['command']
