@@ -6,6 +6,7 @@ Result: not yet measured
 """
 
 from jaxnas.config import (
+  Checkpoint,
   Config,
   Data,
   Debias,
@@ -25,4 +26,5 @@ def get_config() -> Config:
     density=Density(batch_size=250),
     optimizer=Optimizer(peak_lr=0.05, weight_decay=5e-4),
     ranking=Ranking(batch_size=250),
+    checkpoint=Checkpoint(every_epochs=25),
   )

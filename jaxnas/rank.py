@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -59,51 +60,41 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> None:
   """Prints results side by side, with the free baselines below them."""
   first = next(iter(results.values()))
   known = 'kendall' in first
-  out = RichTable(title=f'ranking of {first["n"]} architectures')
-  out.add_column('', no_wrap=True)
-  for column in ('Kendall tau', 'Spearman rho', 'top tau') if known else ():
-    out.add_column(column, justify='right', no_wrap=True)
-  out.add_column('architecture chosen', no_wrap=True)
-  out.add_column('its accuracy', justify='right')
+  out = RichTable(
+    title=f'ranking of {first["n"]} architectures', box=box.SIMPLE_HEAD
+  )
+  out.add_column('')
+  if known:
+    out.add_column('Kendall tau [95%]', justify='right')
+    out.add_column('Spearman', justify='right')
+    out.add_column('top tau', justify='right')
+  out.add_column('chosen')
+  out.add_column('accuracy', justify='right')
   for name, result in results.items():
+    figures, accuracy = [], result['best_arch_accuracy']
     if known:
-      out.add_row(
-        name,
-        _interval(result['kendall'], result['kendall_interval']),
-        _interval(result['spearman'], result['spearman_interval']),
+      low_high = result['kendall_interval'] or (None, None)
+      figures = [
+        f'{_number(result["kendall"])} '
+        f'[{", ".join(_number(value, 2) for value in low_high)}]',
+        _number(result['spearman']),
         _number(result['top_kendall']),
-        result['best_arch'],
-        f'{result["best_arch_true_accuracy"]:.2%}',
-      )
-    else:
-      out.add_row(
-        name, result['best_arch'], f'{result["best_arch_accuracy"]:.2%}'
-      )
+      ]
+      accuracy = result['best_arch_true_accuracy']
+    out.add_row(name, *figures, result['best_arch'], f'{accuracy:.2%}')
   if known:
     out.add_section()
     for name, values in first['baselines'].items():
-      out.add_row(
-        f'{name} alone',
-        _number(values['kendall']),
-        _number(values['spearman']),
-        '',
-        '',
-        '',
-      )
+      figures = (_number(values[key]) for key in ('kendall', 'spearman'))
+      out.add_row(f'{name} alone', *figures)
     out.caption = (
-      f'95% intervals over architectures; best there is '
-      f'{first["best_true_accuracy"]:.2%}'
+      'interval over architectures; accuracy: of the chosen one alone; '
+      f'the best there is {first["best_true_accuracy"]:.2%}'
     )
   else:
-    out.caption = 'no ground truth: accuracy of the supernet; --table FILE'
+    out.caption = 'no ground truth (--table FILE): accuracy of the supernet'
   Console().print(out)
 
 
-def _number(value: float | None) -> str:
-  return '-' if value is None else f'{value:.3f}'
-
-
-def _interval(value: float | None, interval: Any) -> str:
-  if value is None or interval is None:
-    return _number(value)
-  return f'{value:.3f} [{interval[0]:.2f}, {interval[1]:.2f}]'
+def _number(value: float | None, digits: int = 3) -> str:
+  return '-' if value is None else f'{value:.{digits}f}'
