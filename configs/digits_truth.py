@@ -1,8 +1,9 @@
 """Ground truth of the digits space: 81 architectures alone, 8 seeds each.
 
 Command: python -m jaxnas.retrain --config digits_truth.py --all
-Hardware and time: not yet measured
-Result: not yet measured
+Hardware and time: 2 cores of an AMD EPYC, about 0.5 s a run, 5 minutes in all
+Result: 64.2% to 95.6%; Kendall 0.49 between two seeds, 0.71 between the means
+  of disjoint halves of the eight (why it is eight and not three)
 """
 
 from jaxnas.config import Config, Data, Optimizer, Retrain

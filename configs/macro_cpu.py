@@ -6,8 +6,11 @@ on 2,000 validation images.
 
 Command: python -m jaxnas.train --config macro_cpu.py --data.dir DIR
   --table FILE --debias.baseline
-Hardware and time: not yet measured
-Result: not yet measured
+Hardware and time: one core of an AMD EPYC, often shared, 69 minutes for both
+  runs; 95 images/s in training. 9 GB of memory for the gradients
+Result: Kendall 0.383 [0.32, 0.45] debiased, 0.482 [0.42, 0.54] undebiased, one
+  seed, 300 architectures; layers alone have 0.702. After one epoch of warm-up
+  the supernet has learnt little (loss 1.6 at the end), and debiasing is worse
 """
 
 from jaxnas.config import (

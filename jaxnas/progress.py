@@ -55,8 +55,10 @@ def bar(
     if now - last >= SECONDS_BETWEEN_LINES:
       last = now
       left_s = (now - start) / (count_done - done) * (total - count_done)
+      # A download may not say how long it is.
+      left = f', {left_s:.0f} s left' if left_s >= 0 else ''
       print(
-        f'{label} {count_done}/{total}, {left_s:.0f} s left {text}',
+        f'{label} {count_done}/{total}{left} {text}',
         file=sys.stderr,
         flush=True,
       )
