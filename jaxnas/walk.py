@@ -43,11 +43,12 @@ def walk(
     yield int(index), values[-1]
 
 
+@functools.cache
 def trunk(net: Any) -> Callable[..., Iterator[tuple[int, Any]]]:
   """(params, archs_AxE, batches) -> what the head receives, by architecture.
 
   The function returned yields (index, features) as `walk` does and compiles
-  one program a position, once.
+  one program a position, once: density and ranking of equal nets share it.
 
   Args:
     net: a supernet with the methods stem, position and head. `batches` is
