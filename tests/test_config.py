@@ -76,6 +76,19 @@ def test_overrides_and_the_field_that_they_replace():
   assert not args.experiment.debiases
 
 
+def test_off_replaces_nothing(tmp_path):
+  file = tmp_path / 'warm.py'
+  file.write_text(
+    'from jaxnas.config import Config, Debias\n'
+    'def get_config():\n'
+    '  return Config(debias=Debias(temperature=2.0))\n'
+  )
+  args = cli.parse(
+    Train, ['--config', str(file), '--debias.effective_fraction', 'None']
+  )
+  assert args.experiment.debias.temperature == 2.0
+
+
 @pytest.mark.parametrize(
   ('flags', 'says'),
   [

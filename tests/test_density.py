@@ -214,6 +214,18 @@ def test_a_gradient_that_is_not_finite_stops():
     mean_cosine_distance(rows_of(features_AxD), 3)
 
 
+@pytest.mark.parametrize(('memory_bytes', 'times'), [(24.0, 1), (23.0, 2)])
+def test_gradients_beyond_the_memory_are_asked_for_again(memory_bytes, times):
+  rows, asked = rows_of(np.eye(3, 2))(), []
+
+  def gradients():
+    asked.append(1)
+    return rows
+
+  mean_cosine_distance(gradients, 3, memory_bytes=memory_bytes)
+  assert len(asked) == times
+
+
 def test_skip_beyond_the_memory_is_refused():
   with pytest.raises(ValueError, match='memory_gb'):
     mean_cosine_distance(
