@@ -1,5 +1,6 @@
 """Accuracies of many architectures under one set of shared weights."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,6 +56,20 @@ def _correct(
   net: Any, params: Any, archs_AxE: Int[np.ndarray, 'A E'], batches: Iterator
 ) -> Iterator[tuple[int, Int[Array, '']]]:
   """(index, images classified correctly), batch by batch."""
+  of_head, of_arch = _programs(net)
+  visit = trunk(net)
+  for x_BxHxWxC, y_B in batches:
+    if net.sequential:
+      for index, features in visit(params, archs_AxE, x_BxHxWxC):
+        yield index, of_head(params, features, y_B)
+    else:
+      for index, arch_E in enumerate(archs_AxE):
+        yield index, of_arch(params, x_BxHxWxC, y_B, arch_E)
+
+
+@functools.cache
+def _programs(net: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Images classified correctly, from the head's input and from images."""
 
   def hits(logits_BxK, y_B):
     return jnp.sum(jnp.argmax(logits_BxK, -1) == y_B)
@@ -69,11 +84,4 @@ def _correct(
       net.apply({'params': params}, x_BxHxWxC, arch_E, train=False), y_B
     )
 
-  visit = trunk(net)
-  for x_BxHxWxC, y_B in batches:
-    if net.sequential:
-      for index, features in visit(params, archs_AxE, x_BxHxWxC):
-        yield index, of_head(params, features, y_B)
-    else:
-      for index, arch_E in enumerate(archs_AxE):
-        yield index, of_arch(params, x_BxHxWxC, y_B, arch_E)
+  return of_head, of_arch

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -97,6 +97,22 @@ def gradients(
   images, labels = tuple(images), tuple(labels)
   flat = flatten_dict(params, sep='/')
   chosen = {name: flat.pop(name) for name in names}
+  of_arch, of_head = _programs(net)
+  if net.sequential and all(name.startswith('head/') for name in names):
+    for index, features in trunk(net)(params, archs_AxE, images):
+      yield index, of_head(chosen, flat, features, labels)
+  else:
+    for index, arch_E in enumerate(archs_AxE):
+      yield index, of_arch(chosen, flat, images, labels, arch_E)
+
+
+@functools.cache
+def _programs(net: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Gradients through the whole net and through its head alone.
+
+  Compiled once a net, though gradients beyond the memory are computed twice
+  and densities may be refreshed.
+  """
 
   def mean_loss(forward, chosen, others, inputs, labels):
     variables = {'params': unflatten_dict({**others, **chosen}, sep='/')}
@@ -122,9 +138,4 @@ def gradients(
       chosen, others, features, labels
     )
 
-  if net.sequential and all(name.startswith('head/') for name in names):
-    for index, features in trunk(net)(params, archs_AxE, images):
-      yield index, of_head(chosen, flat, features, labels)
-  else:
-    for index, arch_E in enumerate(archs_AxE):
-      yield index, of_arch(chosen, flat, images, labels, arch_E)
+  return of_arch, of_head
