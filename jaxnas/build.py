@@ -49,6 +49,11 @@ class Experiment:
   ranking_archs_AxE: Int[np.ndarray, 'A E']
   steps_per_epoch: int
 
+  @property
+  def warmup_steps(self) -> int:
+    """Steps before the density is estimated."""
+    return self.config.warmup_epochs * self.steps_per_epoch
+
   def order(self, epoch: int) -> Int[Array, ' N']:
     """Order of the training images in an epoch."""
     return data.epoch_order(self.config.seed, epoch, len(self.train))
@@ -75,6 +80,27 @@ def images(config: Config, space: spaces.Space) -> data.Images:
       f'{config.data.name} has {loaded.classes}.'
     )
   return loaded
+
+
+def training_images(
+  config: Config, loaded: data.Images
+) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V'], int]:
+  """Indices of training and validation images, and the steps of an epoch.
+
+  Raises ValueError where they do not fill a batch.
+  """
+  train_T, validation_V = data.split(
+    len(loaded.y_train),
+    config.data.train_fraction,
+    streams.rng(config.seed, 'split'),
+  )
+  steps_per_epoch = len(train_T) // config.data.batch_size
+  if steps_per_epoch == 0:
+    raise ValueError(
+      f'data.batch_size {config.data.batch_size} is above the {len(train_T)} '
+      'training images.'
+    )
+  return train_T, validation_V, steps_per_epoch
 
 
 def sgd(config: Config, epochs: int, steps_per_epoch: int) -> Any:
@@ -114,24 +140,15 @@ def experiment(config: Config) -> Experiment:
       compute,
     )
 
-  train_M, validation_M = data.split(
-    len(loaded.y_train), config.data.train_fraction, streams.rng(seed, 'split')
-  )
+  train_M, validation_M, steps_per_epoch = training_images(config, loaded)
   train = split(loaded.x_train, loaded.y_train, train_M)
-  steps_per_epoch = len(train) // config.data.batch_size
-  if steps_per_epoch == 0:
-    raise ValueError(
-      f'data.batch_size {config.data.batch_size} is above the {len(train)} '
-      'training images.'
-    )
   if config.ranking.split == 'test':
-    x_rank, y_rank, pool_M = loaded.x_test, loaded.y_test, len(loaded.y_test)
+    x_rank, y_rank = loaded.x_test, loaded.y_test
+    pool_M = np.arange(len(y_rank))
   else:
     x_rank, y_rank, pool_M = loaded.x_train, loaded.y_train, validation_M
   ranking_M = streams.rng(seed, 'ranking').permutation(pool_M)
-  wanted = (
-    len(ranking_M) if config.ranking.images is None else (config.ranking.images)
-  )
+  wanted = config.ranking.images or len(ranking_M)
   _at_most('ranking.images', wanted, len(ranking_M), 'images')
   needed = config.density.batches * config.density.batch_size
   density_M = streams.rng(seed, 'density').permutation(validation_M)

@@ -138,18 +138,9 @@ def retrain(
 
 def read_results(file: Path) -> dict[tuple[str, int], float]:
   """What is done; a row that an interruption cut short is taken out."""
-  rows = file.read_text().splitlines() if file.exists() else []
-  done, whole = {}, []
-  for row in rows:
-    try:
-      value = json.loads(row)
-      done[value['arch'], value['seed']] = value['accuracy']
-      whole.append(row)
-    except (ValueError, KeyError, TypeError):
-      continue
-  if whole != rows:
-    runs.write_text(file, ''.join(f'{row}\n' for row in whole))
-  return done
+  rows = runs.read_rows(file, ['arch', 'seed', 'accuracy'])
+  runs.write_rows(file, rows)
+  return {(row['arch'], row['seed']): row['accuracy'] for row in rows}
 
 
 def make_trainer(config: Config) -> Trainer:
@@ -167,22 +158,12 @@ def make_trainer(config: Config) -> Trainer:
 
   space = spaces.get(config.space)
   loaded = build.images(config, space)
-  train_N, _ = data.split(
-    len(loaded.y_train),
-    config.data.train_fraction,
-    streams.rng(config.seed, 'split'),
-  )
+  train_N, _, steps = build.training_images(config, loaded)
   images = data.DeviceImages.put(
     loaded, loaded.x_train[train_N], loaded.y_train[train_N]
   )
   test = data.DeviceImages.put(loaded, loaded.x_test, loaded.y_test)
   batch_size = config.data.batch_size
-  steps = len(train_N) // batch_size
-  if steps == 0:
-    raise ValueError(
-      f'data.batch_size {batch_size} is above the {len(train_N)} training '
-      'images.'
-    )
   compute = build.dtype(config.precision)
   net: Any = supernets.build(space, dtype=compute, affine=True, running=True)
   augmented = build.augmented(config, compute)

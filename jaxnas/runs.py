@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ def new_workdir(config_file: str) -> Path:
   return Path('runs') / f'{Path(config_file).stem}-{now}'
 
 
-def open_run(workdir: Path, config: Config, *, resume: bool) -> bool:
-  """Makes or reopens a run directory; returns whether a run was there.
+def open_run(workdir: Path, config: Config, *, resume: bool) -> None:
+  """Makes or reopens a run directory.
 
   Raises ValueError where a run would be overwritten, or where the experiment
   to resume is another one.
@@ -47,7 +47,6 @@ def open_run(workdir: Path, config: Config, *, resume: bool) -> bool:
     )
   workdir.mkdir(parents=True, exist_ok=True)
   write_text(workdir / 'config.json', to_json(config))
-  return existing
 
 
 def read_config(workdir: Path) -> Config:
@@ -83,6 +82,24 @@ def write_json(file: Path, value: Any) -> None:
   write_text(file, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
+def read_rows(file: Path, keys: Collection[str]) -> list[dict[str, Any]]:
+  """Objects with these keys in a jsonl file; one cut short is left out."""
+  rows = []
+  for line in file.read_text().splitlines() if file.exists() else ():
+    try:
+      row = json.loads(line)
+    except ValueError:
+      continue
+    if isinstance(row, dict) and row.keys() >= {*keys}:
+      rows.append(row)
+  return rows
+
+
+def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+  """All of them or nothing; rows are appended after the last one."""
+  write_text(file, ''.join(json.dumps(row) + '\n' for row in rows))
+
+
 def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
   """As `write_text`; read it with `read_npz`."""
   part = file.with_name(f'{file.name}.part')
@@ -91,12 +108,19 @@ def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
   part.replace(file)
 
 
-def read_npz(file: Path) -> dict[str, np.ndarray]:
-  """Never unpickles. Raises FileNotFoundError or ValueError naming the file."""
+def read_npz(
+  file: Path, keys: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+  """Its arrays, or those of `keys` that it has; never unpickles.
+
+  Raises FileNotFoundError or ValueError naming the file.
+  """
   if not file.exists():
     raise FileNotFoundError(f'{file} does not exist.')
   try:
     with np.load(file, allow_pickle=False) as arrays:
-      return dict(arrays)
+      return {key: arrays[key] for key in arrays if keys is None or key in keys}
   except Exception as error:
-    raise ValueError(f'{file} is not a readable npz file: {error}') from error
+    raise ValueError(
+      f'{file} is not a readable npz without pickled objects: {error}'
+    ) from error

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from jaxnas import runs
+
 
 @dataclasses.dataclass(frozen=True)
 class Images:
@@ -167,13 +169,7 @@ def _arrays(file: Path) -> Images:
       'x_train, y_train, x_test, y_test.'
     )
   keys = ('x_train', 'y_train', 'x_test', 'y_test')
-  try:
-    with np.load(file, allow_pickle=False) as stored:
-      arrays = {key: stored[key] for key in keys if key in stored}
-  except Exception as error:
-    raise ValueError(
-      f'{file} is not a readable npz without pickled objects: {error}'
-    ) from error
+  arrays = runs.read_npz(file, keys)
   if missing := [key for key in keys if key not in arrays]:
     raise ValueError(f'{file} lacks {", ".join(missing)}.')
   for part in ('train', 'test'):

@@ -2,10 +2,11 @@
 
 import importlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from jaxnas import runs
 
 # Receives each row: (step, values).
 Mirror = Callable[[int, Mapping[str, Any]], None]
@@ -22,9 +23,8 @@ class MetricsFile:
 
   def __init__(self, file: Path, step: int, mirrors: Sequence[Mirror] = ()):
     self._mirrors = mirrors
-    rows = file.read_text().splitlines() if file.exists() else []
-    kept = [row for row in rows if _step_of(row) <= step]
-    file.write_text(''.join(f'{row}\n' for row in kept))
+    rows = runs.read_rows(file, ['step'])
+    runs.write_rows(file, [row for row in rows if row['step'] <= step])
     self._stream = file.open('a', buffering=1)
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -34,14 +34,6 @@ class MetricsFile:
 
   def close(self) -> None:
     self._stream.close()
-
-
-def _step_of(row: str) -> float:
-  """Infinite for a row that an interruption cut short."""
-  try:
-    return float(json.loads(row)['step'])
-  except (ValueError, KeyError, TypeError):
-    return math.inf
 
 
 def tensorboard(folder: Path) -> Mirror:
