@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   with cli.usage_errors():
     table = find_table(config, workdir, args.table)
     experiment = build.experiment(config)
-    warmup = args.warmup_from and check_warmup(args.warmup_from, config)
+    warmup = args.warmup_from and check_warmup(
+      args.warmup_from, config, experiment.warmup_steps
+    )
     runs.open_run(workdir, config, resume=args.resume)
   print(f'{workdir}: {config.space} on {config.data.name}')
   with cli.outcome(workdir), Preemption() as preemption:
@@ -54,11 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
       )
     }
     if config.debias.baseline:
-      plain = config.undebiased()
+      # Debiasing lives in the sampler's state: data and programs are shared.
+      twin = dataclasses.replace(experiment, config=config.undebiased())
       folder = workdir / 'undebiased'
-      runs.open_run(folder, plain, resume=True)
+      runs.open_run(folder, twin.config, resume=True)
       results['undebiased'] = train(
-        build.experiment(plain),
+        twin,
         folder,
         table,
         warmup_from=workdir,
@@ -145,7 +148,7 @@ def train_supernet(
   from jaxnas.training.metrics import MetricsFile
 
   config = experiment.config
-  warmup_steps = config.warmup_epochs * experiment.steps_per_epoch
+  warmup_steps = experiment.warmup_steps
   state, notes = experiment.init_state(), {'window': []}
   with Checkpoints(
     workdir / 'checkpoints',
@@ -154,7 +157,7 @@ def train_supernet(
   ) as checkpoints:
     if steps := checkpoints.steps():
       state, notes = checkpoints.restore(steps[-1], state)
-    elif warmup_from is not None:
+    elif warmup_from is not None and warmup_steps:
       with Checkpoints(warmup_from / 'checkpoints') as warmup:
         state, notes = warmup.restore(warmup_steps, state)
     if int(state.step):
@@ -271,8 +274,8 @@ def find_table(
   return tables.load(space, file) if file or tables.shipped(space) else None
 
 
-def check_warmup(run: Path, config: Config) -> Path:
-  """Raises where `run` did not warm up as `config` would."""
+def check_warmup(run: Path, config: Config, steps: int) -> Path:
+  """Raises where `run` did not warm up, so long, as `config` would."""
   later = ('debias.', 'density.', 'ranking.', 'retrain.')
   for name, (ours, theirs) in differences(
     config, runs.read_config(run)
@@ -282,6 +285,11 @@ def check_warmup(run: Path, config: Config) -> Path:
         f'{run} warmed up with {name} {theirs}, not {ours}: choose another '
         '--warmup_from, or none.'
       )
+  if steps and not (run / 'checkpoints' / str(steps)).is_dir():
+    raise ValueError(
+      f'{run} has no checkpoint at step {steps}, the end of its warm-up: '
+      'finish that with --resume, or choose another --warmup_from.'
+    )
   return run
 
 

@@ -1,7 +1,5 @@
 import json
-import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,13 +228,9 @@ def test_summary_of_the_undefined():
   json.dumps(summary, allow_nan=False)
 
 
-def test_baselines_of_the_benchmark():
-  folder = os.environ.get('JAXNAS_TEST_DATA')
-  if folder is None:
-    pytest.skip('JAXNAS_TEST_DATA names no folder with the benchmark')
+def test_baselines_of_the_benchmark(benchmark_file):
   space = spaces.get('nas_bench_macro')
-  file = Path(folder) / 'nas-bench-macro_cifar10.json'
-  truth_A = tables.load(space, file).accuracy_A
+  truth_A = tables.load(space, benchmark_file).accuracy_A
   taus = {
     name: correlation.kendall(value_A, truth_A)
     for name, value_A in space.baselines(space.enumerate()).items()

@@ -1,8 +1,5 @@
 import dataclasses
 import itertools
-import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +8,6 @@ from jaxnas import spaces
 
 MACRO = spaces.get('nas_bench_macro')
 POOLING = spaces.get('pooling')
-
-
-def benchmark():
-  folder = os.environ.get('JAXNAS_TEST_DATA')
-  if folder is None:
-    pytest.skip('JAXNAS_TEST_DATA names no folder with the benchmark')
-  file = Path(folder) / 'nas-bench-macro_cifar10.json'
-  return json.loads(file.read_text())
 
 
 def costs(space, text):
@@ -38,11 +27,10 @@ def test_costs_of_known_archs(text, params, macs):
   assert costs(MACRO, text) == (params, macs)
 
 
-def test_costs_are_those_of_the_benchmark():
-  published = benchmark()
+def test_costs_are_those_of_the_benchmark(benchmark):
   archs_AxE = MACRO.enumerate()
-  entries = [published[MACRO.format(arch_E)] for arch_E in archs_AxE]
-  assert len(entries) == len(published) == 6561
+  entries = [benchmark[MACRO.format(arch_E)] for arch_E in archs_AxE]
+  assert len(entries) == len(benchmark) == 6561
   params_A, macs_A = MACRO.costs(archs_AxE)
   np.testing.assert_array_equal(params_A, [e['params'] for e in entries])
   np.testing.assert_array_equal(macs_A, [e['flops'] for e in entries])

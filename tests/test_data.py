@@ -1,7 +1,6 @@
 import dataclasses
 import hashlib
 import os
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -127,11 +126,8 @@ def test_labels_that_cifar10_does_not_have_are_refused(tmp_path):
     data.load('cifar10', str(tmp_path))
 
 
-def test_whole_cifar10():
-  folder = os.environ.get('JAXNAS_TEST_DATA')
-  if folder is None:
-    pytest.skip('JAXNAS_TEST_DATA is not set: no CIFAR-10 to read')
-  images = data.load('cifar10', str(Path(folder) / 'tfds'))
+def test_whole_cifar10(data_folder):
+  images = data.load('cifar10', str(data_folder / 'tfds'))
   assert images.x_train.shape == (50_000, 32, 32, 3)
   assert images.x_test.shape == (10_000, 32, 32, 3)
   assert (np.bincount(images.y_train) == 5_000).all()

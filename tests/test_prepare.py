@@ -4,7 +4,6 @@ import hashlib
 import http.server
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -126,12 +125,9 @@ def test_tfds_reads_it_by_name(tmp_path, archive):
   assert record['label'] == labels[1] and record['id'] == b'test_00001'
 
 
-def test_layout_is_that_of_tfds(tmp_path, archive):
-  reference = os.environ.get('JAXNAS_TEST_DATA')
-  if reference is None:
-    pytest.skip('JAXNAS_TEST_DATA is not set: no data set of tfds to compare')
+def test_layout_is_that_of_tfds(data_folder, tmp_path, archive):
   ours = prepare.cifar10(tmp_path / 'D', *archive).path
-  theirs = Path(reference) / 'tfds' / 'cifar10' / '3.0.2'
+  theirs = data_folder / 'tfds' / 'cifar10' / '3.0.2'
   names = [path.name for path in sorted(theirs.iterdir())]
   assert [path.name for path in sorted(ours.iterdir())] == names
   for name in ('features.json', 'label.labels.txt'):
@@ -284,14 +280,13 @@ def test_nas_bench_macro(tmp_path, capsys):
   assert 'is in the way and has another sha256' in failure(capsys, argv, 1)
 
 
-def test_checksums_are_the_published_ones():
+def test_checksum_of_cifar10_is_the_published_one():
   known = Path(tfds.__file__).parent / 'url_checksums' / 'cifar10.txt'
   assert known.read_text().split()[::2][:2] == list(prepare.CIFAR10)
-  folder = os.environ.get('JAXNAS_TEST_DATA')
-  if folder is None:
-    pytest.skip('JAXNAS_TEST_DATA is not set: no NAS-Bench-Macro to compare')
-  table = Path(folder) / 'nas-bench-macro_cifar10.json'
-  digest = hashlib.sha256(table.read_bytes()).hexdigest()
+
+
+def test_checksum_of_nas_bench_macro_is_that_of_the_file(benchmark_file):
+  digest = hashlib.sha256(benchmark_file.read_bytes()).hexdigest()
   assert digest == prepare.NAS_BENCH_MACRO.sha256
 
 

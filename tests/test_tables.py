@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -142,24 +141,19 @@ def test_format_of_the_benchmark(load):
   )
 
 
-def test_the_benchmark():
-  folder = os.environ.get('JAXNAS_TEST_DATA')
-  if folder is None:
-    pytest.skip('JAXNAS_TEST_DATA names no folder with the benchmark')
-  file = Path(folder) / 'nas-bench-macro_cifar10.json'
-  table = tables.load(MACRO, file)
+def test_the_benchmark(benchmark_file, benchmark):
+  table = tables.load(MACRO, benchmark_file)
   assert table.seeds_AxS.shape == (6561, 3)
-  published = json.loads(file.read_text())
   np.testing.assert_allclose(
     table.accuracy_A,
-    [published[MACRO.format(a)]['mean_acc'] / 100 for a in MACRO.enumerate()],
+    [benchmark[MACRO.format(a)]['mean_acc'] / 100 for a in MACRO.enumerate()],
     rtol=1e-12,
   )
   best, worst = table.accuracy_A.argmax(), table.accuracy_A.argmin()
   assert MACRO.format(MACRO.enumerate()[best]) in ('22212220', '22212202')
   assert MACRO.format(MACRO.enumerate()[worst]) == '00000000'
   with pytest.raises(ValueError, match="'02012100' is no architecture of dig"):
-    tables.load(DIGITS, file)
+    tables.load(DIGITS, benchmark_file)
 
 
 @pytest.mark.parametrize(

@@ -43,17 +43,6 @@ def same_run(one, other):
   assert metrics(one) == metrics(other)
 
 
-@pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-  """An uninterrupted run of 15 steps with its undebiased twin."""
-  folder = tmp_path_factory.mktemp('whole')
-  file = folder / 'tiny.py'
-  file.write_text(TINY)
-  flags = ['--config', str(file), '--workdir', str(folder / 'run')]
-  assert train.main([*flags, '--debias.baseline']) == 0
-  return folder / 'run'
-
-
 TINY = """
 from jaxnas.config import *
 def get_config():
@@ -69,6 +58,27 @@ def get_config():
     retrain=Retrain(epochs=1, seeds=2),
   )
 """
+
+
+def flags_in(folder):
+  """The tiny config in a folder, and the run beside it."""
+  (folder / 'tiny.py').write_text(TINY)
+  run = folder / 'run'
+  return ['--config', str(folder / 'tiny.py'), '--workdir', str(run)], run
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """An uninterrupted run of 15 steps with its undebiased twin."""
+  flags, run = flags_in(tmp_path_factory.mktemp('whole'))
+  assert train.main([*flags, '--debias.baseline']) == 0
+  return run
+
+
+@pytest.fixture
+def tiny(tmp_path):
+  """Flags of a run that is not there yet, and where it will be."""
+  return flags_in(tmp_path)
 
 
 @pytest.mark.smoke
@@ -105,13 +115,10 @@ def test_the_density_is_that_of_the_warm_up_and_feeds_the_sampler(whole):
   assert not np.asarray(state.sampler.alpha_A).any()
 
 
-def test_the_baseline_is_the_uniform_run_from_scratch(whole, tmp_path):
-  file = tmp_path / 'tiny.py'
-  file.write_text(TINY)
-  folder = tmp_path / 'run'
+def test_the_baseline_is_the_uniform_run_from_scratch(whole, tiny):
+  flags, folder = tiny
   train.main(
-    ['--config', str(file), '--workdir', str(folder),
-     '--debias.temperature', 'None']
+    [*flags, '--debias.temperature', 'None']
   )  # fmt: skip
   assert not (folder / 'density.npz').exists()
   rows = metrics(folder)
@@ -128,12 +135,10 @@ def test_the_baseline_is_the_uniform_run_from_scratch(whole, tmp_path):
 
 
 def test_stopped_by_a_signal_and_resumed_is_the_same_run(
-  whole, tmp_path, monkeypatch, capsys
+  whole, tiny, monkeypatch, capsys
 ):
   steps = 3  # In the warm-up, and within a row of metrics.
-  file = tmp_path / 'tiny.py'
-  file.write_text(TINY)
-  folder = tmp_path / 'run'
+  flags, folder = tiny
   make_step = build.step.make_step
 
   def interrupted(*args, **kwargs):
@@ -150,7 +155,7 @@ def test_stopped_by_a_signal_and_resumed_is_the_same_run(
   with monkeypatch.context() as patch:
     patch.setattr(build.step, 'make_step', interrupted)
     with pytest.raises(SystemExit) as ended:
-      train.main(['--config', str(file), '--workdir', str(folder)])
+      train.main(flags)
   assert ended.value.code == cli.STOPPED == 143
   assert '--resume' in capsys.readouterr().err
   assert not (folder / 'predictions.npz').exists()
@@ -160,14 +165,11 @@ def test_stopped_by_a_signal_and_resumed_is_the_same_run(
   same_run(whole, folder)
 
 
-def test_killed_and_resumed_is_the_same_run(whole, tmp_path):
+def test_killed_and_resumed_is_the_same_run(whole, tiny):
   """kill -9 of a child process after its first checkpoint."""
-  file = tmp_path / 'tiny.py'
-  file.write_text(TINY)
-  folder = tmp_path / 'run'
+  flags, folder = tiny
   child = subprocess.Popen(
-    [sys.executable, '-c', KILLED, '--config', str(file),
-     '--workdir', str(folder)],
+    [sys.executable, '-c', KILLED, *flags],
     stderr=subprocess.PIPE,
   )  # fmt: skip
   _, err = child.communicate(timeout=300)
@@ -206,16 +208,13 @@ def test_a_finished_run_is_not_repeated(whole, monkeypatch, capsys):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
-  tmp_path, capsys
+  tiny, capsys
 ):
-  file = tmp_path / 'tiny.py'
-  file.write_text(TINY)
-  folder = tmp_path / 'run'
+  flags, folder = tiny
   with pytest.raises(SystemExit) as ended:
     train.main(
-      ['--config', str(file), '--workdir', str(folder),
-       '--optimizer.peak_lr', '1e30', '--optimizer.lr_warmup_steps', '0',
-       '--checkpoint.every_epochs', '1']
+      [*flags, '--optimizer.peak_lr', '1e30',
+       '--optimizer.lr_warmup_steps', '0', '--checkpoint.every_epochs', '1']
     )  # fmt: skip
   assert ended.value.code == 1
   assert 'step 1' in capsys.readouterr().err
@@ -223,27 +222,22 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     assert checkpoints.steps() == []
 
 
-def test_a_density_file_is_used_instead_of_estimating(whole, tmp_path):
-  file = tmp_path / 'tiny.py'
-  file.write_text(TINY)
-  folder = tmp_path / 'run'
+def test_a_density_file_is_used_instead_of_estimating(whole, tiny, tmp_path):
+  flags, folder = tiny
   alpha_A = np.linspace(1, 2, 81)
   mine = density.Density(spaces.get('digits').enumerate(), alpha_A)
   density.save(mine, tmp_path / 'mine.npz')
   train.main(
-    ['--config', str(file), '--workdir', str(folder),
-     '--density.batch_size', '256', '--density.file',
+    [*flags, '--density.batch_size', '256', '--density.file',
      str(tmp_path / 'mine.npz'), '--warmup_from', str(whole)]
   )  # fmt: skip
   np.testing.assert_allclose(final_state(folder).sampler.alpha_A, alpha_A)
 
 
-def test_refresh_estimates_again(whole, tmp_path, capsys):
-  file = tmp_path / 'tiny.py'
-  file.write_text(TINY)
+def test_refresh_estimates_again(whole, tiny, capsys):
+  flags, _ = tiny
   train.main(
-    ['--config', str(file), '--workdir', str(tmp_path / 'run'),
-     '--density.refresh_epochs', '1', '--warmup_from', str(whole)]
+    [*flags, '--density.refresh_epochs', '1', '--warmup_from', str(whole)]
   )  # fmt: skip
   assert capsys.readouterr().out.count('effectively') == 2
 
@@ -262,13 +256,11 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(('flags', 'says'), BAD, ids=[b[1] for b in BAD])
-def test_bad_input_ends_before_any_work(tmp_path, capsys, flags, says):
-  file = tmp_path / 'tiny.py'
-  file.write_text(TINY)
-  folder = tmp_path / 'run'
+@pytest.mark.parametrize(('more', 'says'), BAD, ids=[b[1] for b in BAD])
+def test_bad_input_ends_before_any_work(tiny, capsys, more, says):
+  flags, folder = tiny
   with pytest.raises(SystemExit) as ended:
-    train.main(['--config', str(file), '--workdir', str(folder), *flags])
+    train.main([*flags, *more])
   assert ended.value.code == 2
   err = capsys.readouterr().err
   assert says in err
@@ -291,7 +283,10 @@ def test_a_run_is_never_overwritten_nor_resumed_as_another(whole, capsys):
 def test_another_warm_up_is_refused(whole):
   other = runs.read_config(whole)
   with pytest.raises(ValueError, match='warmed up with seed 0, not 3'):
-    train.check_warmup(whole, config.dataclasses.replace(other, seed=3))
+    train.check_warmup(whole, config.dataclasses.replace(other, seed=3), 5)
+  with pytest.raises(ValueError, match='no checkpoint at step 4'):
+    train.check_warmup(whole, other, 4)
+  assert train.check_warmup(whole, other, 5) == whole
 
 
 def test_without_truth_the_chosen_architecture_is_still_told(
@@ -301,3 +296,11 @@ def test_without_truth_the_chosen_architecture_is_still_told(
   monkeypatch.setattr(tables, 'shipped', lambda space: False)
   train.main(['--workdir', str(whole), '--resume'])
   assert 'no ground truth' in capsys.readouterr().out
+
+
+def test_without_a_warm_up_the_baseline_starts_afresh(tiny):
+  flags, folder = tiny
+  train.main(
+    [*flags, '--warmup_epochs', '0', '--epochs', '1', '--debias.baseline']
+  )
+  assert [row['step'] for row in metrics(folder / 'undebiased')] == [2, 4, 5]
