@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from jaxnas import spaces
 
 MACRO = spaces.get('nas_bench_macro')
 POOLING = spaces.get('pooling')
+CELLS = spaces.get('nas_bench_201')
+MOBILENET = spaces.get('mobilenet')
 
 
 def costs(space, text):
@@ -141,10 +144,50 @@ def test_pooling_costs_follow_image_and_classes():
   )
 
 
+# Parameters and multiply-adds as published for networks found by others.
+MOBILENETS = {
+  'MCT-NAS-A': (
+    '6.3s 3.3s 3.3s 3.3s 3.3s 3.5s 3.5s 3.3s 6.3s 3.5s 3.5s 6.3s 6.3s 6.7s '
+    '6.3s 6.5s 6.7s 6.7s 6.5s 6.5s 6.7s',
+    8_448_814,
+    441_640_928,
+  ),
+  'MCT-NAS-B': (
+    '3.7s ID ID 3.3s 3.5s 3.5s 6.3s 3.3s 3.3s ID 6.5s 6.5s 6.5s 3.3s 3.3s '
+    '3.3s 6.5s 3.5s 6.7s 3.3s 6.7s',
+    6_408_250,
+    327_228_416,
+  ),
+  'GreedyNAS-B': (
+    '3.5s 3.5s 3.5s ID 3.5s 3.7s 3.5s 3.3 6.5 ID 3.7s 3.7s 3.3s 3.5 3.5 3.7s '
+    '6.5s 3.7s 3.3s 3.7s 6.7s',
+    5_207_804,
+    323_520_704,
+  ),
+}
+
+
+@pytest.mark.parametrize('name', MOBILENETS)
+def test_costs_of_published_mobilenets(name):
+  short, params, macs = MOBILENETS[name]
+  text = re.sub(r'(\d)\.(\d)', r'MB\1_K\2', short).replace('s', '_SE')
+  assert costs(MOBILENET, text.replace(' ', ',')) == (params, macs)
+
+
+def test_costs_of_cells_are_those_of_the_benchmark(data_folder):
+  truth = np.load(data_folder / 'nas_bench_201.npz')
+  params_A, macs_A = CELLS.costs(truth['ops'].astype(np.int32))
+  assert (params_A.min(), params_A.max()) == (73_306, 1_531_546)
+  np.testing.assert_array_equal(params_A, truth['params'])
+  # The benchmark counts the linear layer's bias as an operation a class.
+  np.testing.assert_array_equal(macs_A + 10, truth['flops'])
+
+
 @pytest.mark.parametrize('name', spaces.NAMES)
 def test_costs_are_exact_integers(name):
   space = spaces.get(name)
-  for cost_A in space.costs(space.enumerate()):
+  archs_AxE = space.random(np.random.default_rng(0), 100)
+  for cost_A in space.costs(archs_AxE):
     assert cost_A.dtype == np.int64
     assert (cost_A > 0).all()
 

@@ -5,8 +5,18 @@ from hypothesis import strategies as st
 
 from jaxnas import spaces
 
-SIZES = {'digits': 81, 'pooling': 36, 'nas_bench_macro': 6561}
+SIZES = {
+  'digits': 81,
+  'pooling': 36,
+  'nas_bench_macro': 6561,
+  'nas_bench_201': 15_625,
+}
 NAMES = sorted(SIZES)
+# Too large to list.
+LARGE = {'mobilenet': 13**21, 'mobilenet_strict': 12**6 * 13**15}
+CELLS = spaces.get('nas_bench_201')
+MOBILENET = spaces.get('mobilenet')
+STRICT = spaces.get('mobilenet_strict')
 MACRO = spaces.get('nas_bench_macro')
 POOLING = spaces.get('pooling')
 
@@ -16,7 +26,7 @@ each_space = pytest.mark.parametrize(
 
 
 def test_names():
-  assert sorted(spaces.NAMES) == NAMES
+  assert sorted(spaces.NAMES) == sorted([*NAMES, *LARGE])
   assert [spaces.get(name).name for name in NAMES] == NAMES
 
 
@@ -24,7 +34,8 @@ def test_names():
   ('name', 'near'),
   [
     ('NAS-Bench-Macro', 'nas_bench_macro'),
-    ('nasbench', 'nas_bench_macro'),
+    ('nasbench201', 'nas_bench_201'),
+    ('mobilnet', 'mobilenet'),
     ('poolin', 'pooling'),
     ('digit', 'digits'),
   ],
@@ -45,7 +56,9 @@ def test_enumeration_is_complete_valid_and_ordered(space):
   space.validate(archs_AxE)
   assert len(np.unique(archs_AxE, axis=0)) == space.size
   texts = [space.format(arch_E) for arch_E in archs_AxE]
-  assert texts == sorted(texts)
+  assert len(set(texts)) == space.size
+  if space != CELLS:
+    assert texts == sorted(texts)
 
 
 @each_space
@@ -100,6 +113,38 @@ def test_random_is_uniform_and_follows_its_generator(space):
     ('pooling', '4, 7', 'is not two blocks'),
     ('pooling', '²,7', 'is not two blocks'),
     ('pooling', '4,' + '9' * 5000, 'is not two blocks'),
+    ('nas_bench_201', '|none~0|', 'has 1 ops; nas_bench_201 has 6, such as'),
+    (
+      'nas_bench_201',
+      '|none~0|+|none~0|none~1|+|none~0|conv~1|none~2|',
+      "op 'conv' at position 4; nas_bench_201 allows none, skip_connect, "
+      'nor_conv_1x1, nor_conv_3x3, avg_pool_3x3 there.',
+    ),
+    (
+      'nas_bench_201',
+      '|none~0|+|none~1|none~1|+|none~0|none~1|none~2|',
+      "node '1' at position 1 of",
+    ),
+    (
+      'nas_bench_201',
+      'none~0+|none~0|none~1|+|none~0|none~1|none~2|',
+      'is not written as nas_bench_201 has it: |none~0|+|',
+    ),
+    (
+      'mobilenet',
+      'ID,ID',
+      "'ID,ID' has 2 ops; mobilenet has 21 positions, with commas between",
+    ),
+    (
+      'mobilenet',
+      ','.join(['ID'] * 20 + ['MB9_K3']),
+      "op 'MB9_K3' at position 20; mobilenet allows ID, MB3_K3, MB3_K5, ",
+    ),
+    (
+      'mobilenet_strict',
+      ','.join(['MB3_K3'] * 4 + ['ID'] * 17),
+      "op 'ID' at position 4; mobilenet_strict allows MB3_K3, MB3_K5, ",
+    ),
     ('pooling', '7,4', 'the first pool must stand before the second'),
     ('pooling', '4,4', 'the first pool must stand before the second'),
   ],
@@ -145,7 +190,7 @@ def _replaced(position, op):
     (
       _replaced(6, 3),
       'op 3 at position 6 of arch 3; nas_bench_macro allows 0 to 2 there: '
-      'identity, mb3_k3, mb6_k5.',
+      'ID, MB3_K3, MB6_K5.',
     ),
     (_replaced(0, -1), 'op -1 at position 0 of arch 3'),
   ],
@@ -160,8 +205,8 @@ def test_invalid_archs(archs_AxE, says):
 @pytest.mark.parametrize('method', ['index', 'costs', 'baselines'])
 def test_every_question_validates(space, method):
   archs_AxE = space.enumerate()[:5].copy()
-  archs_AxE[3, 2] = 3
-  with pytest.raises(ValueError, match='op 3 at position 2 of arch 3'):
+  archs_AxE[3, 2] = 9
+  with pytest.raises(ValueError, match='op 9 at position 2 of arch 3'):
     getattr(space, method)(archs_AxE)
 
 
@@ -180,6 +225,8 @@ def test_canonical_keeps_costs_and_is_idempotent(space):
   space.validate(canonical_AxE)
   np.testing.assert_array_equal(space.canonical(canonical_AxE), canonical_AxE)
   np.testing.assert_array_equal(space.enumerate(), archs_AxE)
+  if space == CELLS:
+    return  # It counts parameters of edges that reach nothing.
   for mine, other in zip(
     space.costs(archs_AxE), space.costs(canonical_AxE), strict=True
   ):
@@ -190,7 +237,13 @@ def test_canonical_keeps_costs_and_is_idempotent(space):
   ('name', 'distinct'),
   # Per stage 3 first ops times the strings over {1, 2} of at most n - 1:
   # 3 * (1 + 2) for two positions, 3 * (1 + 2 + 4) for three.
-  [('nas_bench_macro', 9 * 21 * 21), ('digits', 9 * 9), ('pooling', 36)],
+  [
+    ('nas_bench_macro', 9 * 21 * 21),
+    ('digits', 9 * 9),
+    ('pooling', 36),
+    # As published.
+    ('nas_bench_201', 6466),
+  ],
 )
 def test_canonical_forms(name, distinct):
   space = spaces.get(name)
@@ -241,3 +294,92 @@ def test_layers():
     (256, 256, 1),
     (256, 256, 1),
   ]
+
+
+@pytest.mark.parametrize('name', LARGE)
+def test_a_space_too_large_to_list(name):
+  space = spaces.get(name)
+  assert space.size == LARGE[name]
+  assert not space.enumerable
+  archs_AxE = space.random(np.random.default_rng(0), 50)
+  space.validate(archs_AxE)
+  parsed_AxE = [space.parse(space.format(arch_E)) for arch_E in archs_AxE]
+  np.testing.assert_array_equal(parsed_AxE, archs_AxE)
+  canonical_AxE = space.canonical(archs_AxE)
+  for mine, other in zip(
+    space.costs(archs_AxE), space.costs(canonical_AxE), strict=True
+  ):
+    np.testing.assert_array_equal(mine, other)
+  for question in (space.enumerate, lambda: space.index(archs_AxE)):
+    with pytest.raises(ValueError, match=f'{name} has .* too many to list'):
+      question()
+
+
+def test_mobilenet_positions():
+  shapes = [tuple(layer) for layer in MOBILENET.layers]
+  assert shapes[::4] == [
+    (16, 32, 2),
+    (32, 40, 2),
+    (40, 80, 2),
+    (80, 96, 1),
+    (96, 192, 2),
+    (192, 320, 1),
+  ]
+  assert all((i, s) == (o, 1) for e, (i, o, s) in enumerate(shapes) if e % 4)
+  assert MOBILENET.ops[0] == (
+    'ID',
+    *(
+      f'MB{expansion}_K{kernel}{end}'
+      for end in ('', '_SE')
+      for expansion in (3, 6)
+      for kernel in (3, 5, 7)
+    ),
+  )
+  assert [e for e in range(21) if 'ID' not in STRICT.ops[e]] == list(
+    range(0, 21, 4)
+  )
+  arch_E = STRICT.parse(
+    ','.join(['MB3_K3', 'ID', 'ID', 'MB3_K3_SE'] * 5 + ['MB6_K7'])
+  )
+  assert arch_E.tolist() == [0, 0, 0, 7] * 5 + [5]
+  assert STRICT.depth(arch_E[None]).tolist() == [11]
+
+
+def test_cells_that_reach_their_output():
+  archs_AxE = CELLS.enumerate()
+  connected_A = CELLS.connected(archs_AxE)
+  assert connected_A.sum() == 15_284
+
+  def reaches(arch_E):
+    """By every path from node 0 to node 3."""
+    a, b, c, d, e, f = arch_E != 0
+    return d or (a and e) or (b and f) or (a and c and f)
+
+  np.testing.assert_array_equal(
+    connected_A, [bool(reaches(arch_E)) for arch_E in archs_AxE]
+  )
+
+
+def test_cells_are_those_of_the_benchmark(data_folder):
+  truth = np.load(data_folder / 'nas_bench_201.npz')
+  archs_AxE = truth['ops'].astype(np.int32)
+  texts = [CELLS.format(arch_E) for arch_E in archs_AxE]
+  assert texts == truth['genotype'].tolist()
+  np.testing.assert_array_equal(
+    np.sort(CELLS.index(archs_AxE)), np.arange(15_625)
+  )
+  forms_A = CELLS.index(CELLS.canonical(archs_AxE))
+  pairs = set(zip(forms_A, truth['isomorph_class'], strict=True))
+  assert len(pairs) == len(set(forms_A)) == len(set(truth['isomorph_class']))
+
+
+def test_spaces_follow_the_images_or_say_why_not():
+  assert CELLS.on_images((16, 16, 3), 120).classes == 120
+  assert MOBILENET.on_images((64, 64, 3), 10).image_shape == (64, 64, 3)
+  assert MACRO.on_images((32, 32, 3), 10) is MACRO
+  with pytest.raises(ValueError, match='takes images of 32x32x3; these are 8'):
+    MACRO.on_images((8, 8, 3), 10)
+  with pytest.raises(ValueError, match='has 10 classes; these images have 11'):
+    MACRO.on_images((32, 32, 3), 11)
+  with pytest.raises(ValueError, match='sides that 4 divides; these are 30x32'):
+    CELLS.on_images((30, 32, 3), 10)

@@ -6,6 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
+# Spaces up to this size are held as a list of all their architectures.
+LARGEST_ENUMERATION = 10**6
+
 
 class Costs(NamedTuple):
   """Of stand-alone networks: parameters, and multiply-adds of one image."""
@@ -19,9 +22,10 @@ class Space:
   """A product of choices: one op at each position.
 
   An arch is an int32 vector of E op indices, archs a matrix of A rows. What
-  is written here holds for a full product with one digit a position; a space
-  with other rules overrides `enumerate`, `index`, `parse`, `format` and
-  `_forbidden`.
+  is written here holds for a full product; a space with other rules overrides
+  `enumerate`, `index`, `random`, `parse`, `format` and `_forbidden`. An arch
+  is written as a digit a position where ten suffice, else as the names of its
+  ops with commas between them.
   """
 
   name: str
@@ -30,6 +34,8 @@ class Space:
   image_shape: tuple[int, int, int]
   """Height, width, channels of an image."""
   classes: int
+  any_images: bool = dataclasses.field(default=False, kw_only=True)
+  """Whether its networks take images of another size and number of classes."""
 
   @property
   def positions(self) -> int:
@@ -44,30 +50,55 @@ class Space:
   def size(self) -> int:
     return int(np.prod(self.counts, dtype=object))
 
+  @property
+  def enumerable(self) -> bool:
+    """Whether all architectures fit in memory as a list."""
+    return self.size <= LARGEST_ENUMERATION
+
   def parse(self, text: str) -> Int[np.ndarray, ' E']:
     """The arch that `format` writes so. ValueError says what is wrong."""
-    # int() takes other scripts' digits too, and isdigit() the '²'.
-    if text and not (text.isascii() and text.isdecimal()):
+    if self._digits:
+      # int() takes other scripts' digits too, and isdigit() the '²'.
+      if text and not (text.isascii() and text.isdecimal()):
+        raise ValueError(
+          f'{text!r} is not all digits; {self.name} has {self._rule}.'
+        )
+      words, unit = list(text), 'digits'
+    else:
+      words, unit = text.split(','), 'ops'
+    if len(words) != self.positions:
       raise ValueError(
-        f'{text!r} is not all digits; {self.name} has {self._rule}.'
+        f'{text!r} has {len(words)} {unit}; {self.name} has {self._rule}.'
       )
-    if len(text) != self.positions:
-      raise ValueError(
-        f'{text!r} has {len(text)} digits; {self.name} has {self._rule}.'
-      )
-    arch_E = np.array([int(digit) for digit in text], np.int32)
+    arch_E = np.zeros(self.positions, np.int32)
+    for e, (word, names) in enumerate(zip(words, self.ops, strict=True)):
+      if not self._digits and word not in names:
+        raise ValueError(
+          f'op {word!r} at position {e}; {self.name} allows '
+          f'{", ".join(names)} there.'
+        )
+      arch_E[e] = int(word) if self._digits else names.index(word)
     self.validate(arch_E[None])
     return arch_E
 
   def format(self, arch_E: Int[np.ndarray, ' E']) -> str:
-    return ''.join(map(str, arch_E))
+    if self._digits:
+      return ''.join(map(str, arch_E))
+    return ','.join(
+      names[op] for names, op in zip(self.ops, arch_E, strict=True)
+    )
 
   def enumerate(self) -> Int[np.ndarray, 'A E']:
-    """All architectures, in lexicographic order."""
+    """All architectures, in lexicographic order.
+
+    Raises ValueError where there are too many to list.
+    """
+    self._check_enumerable()
     return np.indices(self.counts, np.int32).reshape(self.positions, -1).T
 
   def index(self, archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, ' A']:
     """Row of each arch in `enumerate`."""
+    self._check_enumerable()
     self.validate(archs_AxE)
     rows_A = np.ravel_multi_index(tuple(archs_AxE.T), self.counts)
     return np.asarray(rows_A)
@@ -101,8 +132,33 @@ class Space:
     return {
       'params': costs.params_A,
       'macs': costs.macs_A,
-      'layers': (archs_AxE != 0).sum(axis=1),
+      'layers': self.depth(archs_AxE),
     }
+
+  def depth(self, archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, ' A']:
+    """Number of layers that an arch chooses to have."""
+    return (archs_AxE != 0).sum(axis=1)
+
+  def on_images(
+    self, image_shape: tuple[int, int, int], classes: int
+  ) -> 'Space':
+    """The space for these images.
+
+    Raises ValueError where its networks are defined for others only.
+    """
+    if self.any_images:
+      return dataclasses.replace(self, image_shape=image_shape, classes=classes)
+    if image_shape != self.image_shape:
+      raise ValueError(
+        f'space {self.name} takes images of {_size(self.image_shape)}; these '
+        f'are {_size(image_shape)}.'
+      )
+    if classes != self.classes:
+      raise ValueError(
+        f'space {self.name} has {self.classes} classes; these images have '
+        f'{classes}.'
+      )
+    return self
 
   def validate(self, archs_AxE: Shaped[np.ndarray, '...']) -> None:
     """Raises ValueError naming the value, its position and what is allowed."""
@@ -129,7 +185,23 @@ class Space:
   def _forbidden(self, archs_AxE: Int[np.ndarray, 'A E']) -> None:
     """Raises ValueError for in-range archs that the space excludes."""
 
+  def _check_enumerable(self) -> None:
+    if not self.enumerable:
+      raise ValueError(
+        f'{self.name} has {self.size:.2g} architectures, too many to list.'
+      )
+
+  @property
+  def _digits(self) -> bool:
+    return max(self.counts) <= 10
+
   @property
   def _rule(self) -> str:
+    if not self._digits:
+      return f'{self.positions} positions, with commas between them'
     allowed = ', '.join(map(str, range(self.counts[0] - 1)))
     return f'{self.positions} positions, each {allowed} or {self.counts[0] - 1}'
+
+
+def _size(shape: tuple[int, ...]) -> str:
+  return 'x'.join(map(str, shape))

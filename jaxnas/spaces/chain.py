@@ -1,0 +1,192 @@
+"""Chains of stages whose positions choose between inverted residuals."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxnas.spaces.base import Costs, Space
+
+# Of the expanded width, to which squeeze-and-excitation narrows it.
+SQUEEZE = 0.25
+
+
+class Block(NamedTuple):
+  """An inverted residual (MB block); expansion 1 leaves the first 1x1 out."""
+
+  expansion: int
+  kernel: int
+  squeeze: bool = False
+  """Squeeze-and-excitation after the depthwise convolution."""
+
+  @property
+  def name(self) -> str:
+    end = '_SE' if self.squeeze else ''
+    return f'MB{self.expansion}_K{self.kernel}{end}'
+
+  def squeeze_width(self, inputs: int) -> int | None:
+    """To which squeeze-and-excitation narrows the expanded channels."""
+    return int(SQUEEZE * inputs * self.expansion) if self.squeeze else None
+
+
+class Stage(NamedTuple):
+  """Positions in a row; the first one has the stride."""
+
+  positions: int
+  channels: int
+  stride: int = 2
+
+
+class Layer(NamedTuple):
+  """What a position maps, whichever op it has."""
+
+  inputs: int
+  outputs: int
+  stride: int
+
+  @property
+  def keeps_shape(self) -> bool:
+    return self.stride == 1 and self.inputs == self.outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainSpace(Space):
+  """Stem, stages, head; every position is an identity or an MB block.
+
+  Where the shape changes the identity is a strided 1x1 convolution with batch
+  normalisation.
+  """
+
+  stages: tuple[Stage, ...]
+  head: int
+  """Channels of the 1x1 convolution before pooling."""
+  candidates: tuple[tuple[Block | None, ...], ...]
+  """The ops of each position; None is the identity."""
+  stem: int
+  """Channels of the 3x3 stem."""
+  stem_stride: int = 1
+  first: tuple[Block, int] | None = None
+  """A block between stem and positions that every architecture has, and its
+  channels."""
+  activation: str = 'relu'
+  """Of the blocks; stem and head have ReLU."""
+
+  @property
+  def layers(self) -> tuple[Layer, ...]:
+    """One a position."""
+    out, inputs = [], self.first[1] if self.first else self.stem
+    for positions, channels, stride in self.stages:
+      for i in range(positions):
+        out.append(Layer(inputs, channels, stride if i == 0 else 1))
+        inputs = channels
+    return tuple(out)
+
+  def canonical(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Int[np.ndarray, 'A E']:
+    """Identities after a stage's first position commute: moved to its end."""
+    out_AxE, start = archs_AxE.copy(), 0
+    for positions, _, _ in self.stages:
+      rest = slice(start + 1, start + positions)
+      order = np.argsort(out_AxE[:, rest] == 0, axis=1, kind='stable')
+      out_AxE[:, rest] = np.take_along_axis(out_AxE[:, rest], order, axis=1)
+      start += positions
+    return out_AxE
+
+  def depth(self, archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, ' A']:
+    """Number of MB blocks."""
+    blocks_A = np.zeros(len(archs_AxE), np.int64)
+    for e, candidates in enumerate(self.candidates):
+      is_block_O = np.array([block is not None for block in candidates])
+      blocks_A += is_block_O[archs_AxE[:, e]]
+    return blocks_A
+
+  def costs(self, archs_AxE: Int[np.ndarray, 'A E']) -> Costs:
+    self.validate(archs_AxE)
+    height, width, channels = self.image_shape
+
+    def pixels_after(stride: int) -> tuple[int, int]:
+      """Of the map before and behind a layer."""
+      nonlocal height, width
+      before = height * width
+      height, width = (-(-side // stride) for side in (height, width))
+      return before, height * width
+
+    _, pixels = pixels_after(self.stem_stride)
+    fixed = _conv(channels, self.stem, 3, pixels)
+    if self.first:
+      block, outputs = self.first
+      fixed = fixed + _block(
+        Layer(self.stem, outputs, 1), block, pixels, pixels
+      )
+    chosen_Ax2 = np.zeros((len(archs_AxE), 2), np.int64)
+    for e, (layer, ops) in enumerate(
+      zip(self.layers, self.candidates, strict=True)
+    ):
+      before, pixels = pixels_after(layer.stride)
+      table_Ox2 = np.stack([_block(layer, op, before, pixels) for op in ops])
+      chosen_Ax2 += table_Ox2[archs_AxE[:, e]]
+    fixed = fixed + _conv(self.stages[-1].channels, self.head, 1, pixels)
+    linear = self.head * self.classes
+    return Costs(*(chosen_Ax2 + fixed + [linear + self.classes, linear]).T)
+
+
+def _conv(
+  inputs: int, outputs: int, kernel: int, pixels: int, *, groups: int = 1
+) -> Int[np.ndarray, '2']:
+  """(parameters, multiply-adds) of a convolution and its normalisation."""
+  weights = kernel**2 * inputs * outputs // groups
+  return np.array([weights + 2 * outputs, weights * pixels], np.int64)
+
+
+def _block(
+  layer: Layer, block: Block | None, before: int, after: int
+) -> Int[np.ndarray, '2']:
+  """`before` and `after`: pixels of the map that comes in and goes out."""
+  if block is None:
+    if layer.keeps_shape:
+      return np.zeros(2, np.int64)
+    return _conv(layer.inputs, layer.outputs, 1, after)
+  wide = layer.inputs * block.expansion
+  out = _conv(wide, wide, block.kernel, after, groups=wide)
+  out = out + _conv(wide, layer.outputs, 1, after)
+  if block.expansion > 1:
+    out = out + _conv(layer.inputs, wide, 1, before)
+  if narrow := block.squeeze_width(layer.inputs):
+    weights = 2 * wide * narrow
+    out = out + np.array([weights + narrow + wide, weights])
+  return out
+
+
+def chain(
+  name: str,
+  *,
+  stages: tuple[Stage, ...],
+  blocks: tuple[Block, ...],
+  identity_everywhere: bool = True,
+  **fields,
+) -> ChainSpace:
+  """A space whose every position offers the identity and the same blocks.
+
+  Args:
+    name: of the space.
+    stages: of the chain.
+    blocks: ops 1, 2, ... of a position; op 0 is the identity.
+    identity_everywhere: without, positions that change the shape offer the
+      blocks only.
+    fields: the others of `ChainSpace`.
+  """
+  unchosen = ChainSpace(name, (), stages=stages, candidates=(), **fields)
+  candidates = tuple(
+    (None, *blocks) if identity_everywhere or layer.keeps_shape else blocks
+    for layer in unchosen.layers
+  )
+  return dataclasses.replace(
+    unchosen,
+    candidates=candidates,
+    ops=tuple(
+      tuple(block.name if block else 'ID' for block in position)
+      for position in candidates
+    ),
+  )
