@@ -16,6 +16,11 @@ def rng(seed: int, name: str, *steps: int) -> np.random.Generator:
   return np.random.default_rng([seed, zlib.crc32(name.encode()), *steps])
 
 
+def child(seed: int, name: str, *steps: int) -> int:
+  """A seed for an experiment within the experiment."""
+  return int(rng(seed, name, *steps).integers(2**32))
+
+
 def key(seed: int, name: str, *steps: int | Integer[Array, '']) -> PRNGKeyArray:
   """A JAX key; `steps` may be traced, so a jitted step can call this."""
   out = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))

@@ -45,7 +45,7 @@ def walk(
 
 @functools.cache
 def trunk(net: Any) -> Callable[..., Iterator[tuple[int, Any]]]:
-  """(params, archs_AxE, batches) -> what the head receives, by architecture.
+  """(variables, archs_AxE, batches) -> what the head receives, by architecture.
 
   The function returned yields (index, features) as `walk` does and compiles
   one program a position, once: density and ranking of equal nets share it.
@@ -56,23 +56,22 @@ def trunk(net: Any) -> Callable[..., Iterator[tuple[int, Any]]]:
   """
 
   @jax.jit
-  def stem(params, batches):
+  def stem(variables, batches):
     return jax.tree.map(
-      lambda x: net.apply({'params': params}, x, method='stem'), batches
+      lambda x: net.apply(variables, x, method='stem'), batches
     )
 
   @functools.partial(jax.jit, static_argnums=0)
-  def position(e, params, batches, op):
+  def position(e, variables, batches, op):
     return jax.tree.map(
-      lambda x: net.apply({'params': params}, e, x, op, method='position'),
-      batches,
+      lambda x: net.apply(variables, e, x, op, method='position'), batches
     )
 
-  def visit(params, archs_AxE, batches):
+  def visit(variables, archs_AxE, batches):
     return walk(
       archs_AxE,
-      stem(params, batches),
-      lambda e, x, op: position(e, params, x, np.int32(op)),
+      stem(variables, batches),
+      lambda e, x, op: position(e, variables, x, np.int32(op)),
     )
 
   return visit

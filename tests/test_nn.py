@@ -12,6 +12,7 @@ from jax import lax
 from jaxnas.nn import convolutions
 from jaxnas.nn.blocks import InvertedResidual
 from jaxnas.nn.choice import Choice, used_by_choices
+from jaxnas.nn.initial import draw
 from jaxnas.nn.layers import Conv, Depthwise, Linear, Norm, Pointwise
 
 SIZES = [(8, 8), (7, 5), (6, 1)]
@@ -170,8 +171,15 @@ def test_no_grouped_or_gradient_convolution_in_a_cpu_program():
   ],
 )
 def test_initial_weights_are_uniform_as_in_pytorch(layer, shape, fan_in):
-  params = layer.init(jax.random.key(0), jnp.zeros(shape))['params']
-  bound = 1 / np.sqrt(fan_in)
+  drawn = draw(
+    lambda: layer.init(jax.random.key(0), jnp.zeros(shape)), 0, 'init'
+  )
+  flax = nn.unbox(layer.init(jax.random.key(0), jnp.zeros(shape)))
+  for params in (drawn['params'], flax['params']):
+    check_uniform(layer, params, 1 / np.sqrt(fan_in))
+
+
+def check_uniform(layer, params, bound):
   kernel = np.asarray(params['kernel'])
   assert kernel.dtype == np.float32
   assert 0.98 * bound < abs(kernel).max() <= bound
@@ -211,7 +219,7 @@ def test_running_norm_equals_pytorch():
   images = np.random.default_rng(0).normal(2, 3, (3, 4, 5, 6, 3))
   images = jnp.asarray(images, jnp.float32)
   scale, bias = np.array([1, 2, 3.0]), np.array([0, 1, -1.0])
-  state = ours.init(jax.random.key(0), images[0], True)
+  state = nn.unbox(ours.init(jax.random.key(0), images[0], True))
   state = {
     'params': {'scale': jnp.float32(scale), 'bias': jnp.float32(bias)},
     'batch_stats': state['batch_stats'],

@@ -12,10 +12,8 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
+from jaxnas.nn.layers import WEIGHT
 from jaxnas.walk import trunk
-
-# Weight tensors have a fan-in; biases and scales are vectors.
-MIN_WEIGHT_NDIM = 2
 
 
 def select(
@@ -36,9 +34,7 @@ def select(
   """
   chosen_set: str = tensors or net.default_tensors
   by_name: dict[str, Any] = flatten_dict(params, sep='/')
-  weights = [
-    name for name, leaf in by_name.items() if leaf.ndim >= MIN_WEIGHT_NDIM
-  ]
+  weights = [name for name in by_name if name.rpartition('/')[2] == WEIGHT]
   if chosen_set == 'all':
     return weights
   if chosen_set == 'shared':
@@ -99,7 +95,7 @@ def gradients(
   chosen = {name: flat.pop(name) for name in names}
   of_arch, of_head = _programs(net)
   if net.sequential and all(name.startswith('head/') for name in names):
-    for index, features in trunk(net)(params, archs_AxE, images):
+    for index, features in trunk(net)({'params': params}, archs_AxE, images):
       yield index, of_head(chosen, flat, features, labels)
   else:
     for index, arch_E in enumerate(archs_AxE):

@@ -7,8 +7,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxnas.nn import convolutions
 from jaxnas.nn.convolutions import Layout, Map
-from jaxnas.nn.layers import Conv, Depthwise, Norm, Pointwise
+from jaxnas.nn.layers import (
+  ACTIVATIONS,
+  Conv,
+  Depthwise,
+  Linear,
+  Norm,
+  Pointwise,
+)
 
 MakeNorm = Callable[..., Norm]
 
@@ -33,13 +41,19 @@ class Identity(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-  """MB block: expand, depthwise, project; a shortcut where the shape stays."""
+  """MB block: expand, depthwise, project; a shortcut where the shape stays.
+
+  Expansion 1 has no expanding convolution. `squeeze` is the width of
+  squeeze-and-excitation after the depthwise activation, None for none.
+  """
 
   features: int
   expansion: int
   kernel: int
   stride: int
   norm: MakeNorm
+  squeeze: int | None = None
+  activation: str = 'relu'
   layout: Layout = 'NHWC'
   dtype: Any = jnp.float32
 
@@ -47,10 +61,15 @@ class InvertedResidual(nn.Module):
   def __call__(self, x: Map, train: bool) -> Map:
     inputs = x.shape[self.layout.index('C')]
     place: dict[str, Any] = {'layout': self.layout, 'dtype': self.dtype}
-    y = Pointwise(inputs * self.expansion, name='expand', **place)(x)
-    y = jax.nn.relu(self.norm(name='expand_norm')(y, train))
+    activation = ACTIVATIONS[self.activation]
+    y = x
+    if self.expansion > 1:
+      y = Pointwise(inputs * self.expansion, name='expand', **place)(y)
+      y = activation(self.norm(name='expand_norm')(y, train))
     y = Depthwise(self.kernel, self.stride, name='depthwise', **place)(y)
-    y = jax.nn.relu(self.norm(name='depthwise_norm')(y, train))
+    y = activation(self.norm(name='depthwise_norm')(y, train))
+    if self.squeeze is not None:
+      y = SqueezeExcite(self.squeeze, self.layout, name='squeeze')(y)
     y = Pointwise(self.features, name='project', **place)(y)
     y = self.norm(name='project_norm')(y, train)
     if self.stride == 1 and inputs == self.features:
@@ -58,20 +77,108 @@ class InvertedResidual(nn.Module):
     return y
 
 
+class SqueezeExcite(nn.Module):
+  """Scales channels by a hard-sigmoid gate of their averages."""
+
+  width: int
+  layout: Layout = 'NHWC'
+
+  @nn.compact
+  def __call__(self, x: Map) -> Map:
+    axis = self.layout.index('C')
+    mean_BxC = convolutions.mean_of_map(x, self.layout)
+    narrow = jax.nn.relu(Linear(self.width, name='reduce')(mean_BxC))
+    gate_BxC = jax.nn.hard_sigmoid(
+      Linear(x.shape[axis], name='expand')(narrow)
+    ).astype(x.dtype)
+    if self.layout == 'NHWC':
+      return x * gate_BxC[:, None, None, :]
+    return x * gate_BxC.T[:, None, None, :]
+
+
 class BasicBlock(nn.Module):
-  """Two 3x3 convolutions of ResNet, stride 1; 1x1 shortcut on new channels."""
+  """Two 3x3 convolutions of ResNet and a shortcut.
+
+  Args:
+    features: channels that come out.
+    shortcut: makes the module that the input passes beside them.
+    norm: makes a normalisation.
+    stride: of the first convolution.
+    preactivate: ReLU stands before both convolutions; else after the first
+      one and after the sum.
+    dtype: of the computation.
+  """
 
   features: int
+  shortcut: Callable[..., nn.Module]
+  norm: MakeNorm
+  stride: int = 1
+  preactivate: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Map, train: bool) -> Map:
+    y = jax.nn.relu(x) if self.preactivate else x
+    y = Conv(self.features, stride=self.stride, dtype=self.dtype, name='conv1')(
+      y
+    )
+    y = jax.nn.relu(self.norm(name='norm1')(y, train))
+    y = Conv(self.features, dtype=self.dtype, name='conv2')(y)
+    y = self.norm(name='norm2')(y, train)
+    y = y + self.shortcut(name='shortcut')(x, train)
+    return y if self.preactivate else jax.nn.relu(y)
+
+
+class AveragedProjection(nn.Module):
+  """2x2 average pool, then a 1x1 convolution without normalisation."""
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Map, train: bool) -> Map:
+    del train
+    x = (x[:, ::2] + x[:, 1::2]) / 2
+    x = (x[:, :, ::2] + x[:, :, 1::2]) / 2
+    return Pointwise(self.features, dtype=self.dtype, name='project')(x)
+
+
+class ReluConvNorm(nn.Module):
+  """ReLU, convolution, batch normalisation.
+
+  Where normalisation has no bias published networks give one to the
+  convolution, and subtract it again with the mean: nothing depends on it, so
+  there is none here.
+  """
+
+  features: int
+  kernel: int
   norm: MakeNorm
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: Map, train: bool) -> Map:
-    y = Conv(self.features, dtype=self.dtype, name='conv1')(x)
-    y = jax.nn.relu(self.norm(name='norm1')(y, train))
-    y = Conv(self.features, dtype=self.dtype, name='conv2')(y)
-    y = self.norm(name='norm2')(y, train)
-    shortcut = Identity(
-      self.features, 1, self.norm, dtype=self.dtype, name='shortcut'
-    )
-    return jax.nn.relu(y + shortcut(x, train))
+    x = jax.nn.relu(x)
+    if self.kernel == 1:
+      x = Pointwise(self.features, dtype=self.dtype, name='conv')(x)
+    else:
+      x = Conv(self.features, self.kernel, dtype=self.dtype, name='conv')(x)
+    return self.norm(name='norm')(x, train)
+
+
+class AveragePool(nn.Module):
+  """3x3 with stride 1; padding does not count."""
+
+  @nn.compact
+  def __call__(self, x: Map, train: bool) -> Map:
+    del train
+    return convolutions.average_pool(x)
+
+
+class Zero(nn.Module):
+  """Nothing comes out."""
+
+  @nn.compact
+  def __call__(self, x: Map, train: bool) -> Map:
+    del train
+    return jnp.zeros_like(x)

@@ -9,7 +9,7 @@ backends.
 
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,17 @@ def relayout(x: Map, before: Layout, after: Layout) -> Map:
     return x
   # NHWC -> CHWN and back are both this exchange of the first and last axis.
   return jnp.transpose(x, (3, 1, 2, 0))
+
+
+def at_least_float32(dtype: Any) -> Any:
+  """Of statistics and sums: wider than bfloat16, float64 where that is used."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+def mean_of_map(x: Map, layout: Layout = 'NHWC') -> Float[Array, 'B C']:
+  """Average over height and width, at least in float32."""
+  out = x.mean((1, 2), dtype=at_least_float32(x.dtype))
+  return out if layout == 'NHWC' else out.T
 
 
 def pointwise(
@@ -122,6 +133,29 @@ def max_pool(x_NHWC: Map) -> Map:
   """
   views = [x_NHWC[:, i::2, j::2] for i in range(2) for j in range(2)]
   return functools.reduce(jnp.maximum, views)
+
+
+def average_pool(x_NHWC: Map) -> Map:
+  """3x3 of stride 1; the average leaves the padding out.
+
+  As sums of shifted maps, rows then columns: their gradient is the same sum,
+  where that of a window reduction is slow on CPU.
+  """
+  sums = x_NHWC
+  for axis in (1, 2):
+    pad = [(1, 1) if i == axis else (0, 0) for i in range(4)]
+    padded, side = jnp.pad(sums, pad), x_NHWC.shape[axis]
+    sums = functools.reduce(
+      jnp.add,
+      (lax.slice_in_dim(padded, i, i + side, axis=axis) for i in range(3)),
+    )
+  # How many rows and columns of a window lie on the map.
+  rows, columns = (
+    np.minimum(np.arange(side), 1) + 1 + np.minimum(np.arange(side)[::-1], 1)
+    for side in x_NHWC.shape[1:3]
+  )
+  counts_HxW = np.outer(rows, columns)
+  return sums * jnp.asarray(1 / counts_HxW[..., None], sums.dtype)
 
 
 def depthwise(
@@ -211,7 +245,7 @@ def _depthwise_backward(stride, saved, g):
   g, dx = lax.optimization_barrier((g, _pulled_back(g, kernel, stride, x)))
   # One pass over the K*K products: 14 ms against 190 for K*K reductions.
   # Sums are float32, as those of thousands of bfloat16 values must be.
-  precise = jnp.promote_types(g.dtype, jnp.float32)
+  precise = at_least_float32(g.dtype)
   products = [
     (g * view).astype(precise) for view in _windows(_pad(x, pad), k, stride)
   ]

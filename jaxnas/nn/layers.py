@@ -1,7 +1,5 @@
 """Layers with PyTorch's default initialisation, float32 parameters."""
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -11,16 +9,17 @@ from jaxtyping import Array, Float
 
 from jaxnas.nn import convolutions
 from jaxnas.nn.convolutions import Layout, Map
+from jaxnas.nn.initial import constant, torch_uniform
 
+# What convolutions and linear layers multiply by; other parameters are
+# biases, or the scales of normalisation.
+WEIGHT = 'kernel'
 
-def torch_uniform(fan_in: int) -> Callable[..., Array]:
-  """Uniform in +-1/sqrt(fan_in), for weights and biases alike."""
-  bound = 1 / math.sqrt(fan_in)
-
-  def init(key, shape, dtype=jnp.float32):
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-  return init
+ACTIVATIONS = {
+  'relu': jax.nn.relu,
+  'relu6': jax.nn.relu6,
+  'hard_swish': jax.nn.hard_swish,
+}
 
 
 class Conv(nn.Module):
@@ -129,11 +128,13 @@ class Norm(nn.Module):
     others = tuple(i for i in range(4) if i != axis)
     channels = x.shape[axis]
     broadcast = [channels if i == axis else 1 for i in range(4)]
-    x = x.astype(jnp.float32)
+    x = x.astype(convolutions.at_least_float32(x.dtype))
     running = None
     if self.running:
-      means = self.variable('batch_stats', 'mean', jnp.zeros, channels)
-      variances = self.variable('batch_stats', 'var', jnp.ones, channels)
+      means = self.variable('batch_stats', 'mean', constant(0.0), (channels,))
+      variances = self.variable(
+        'batch_stats', 'var', constant(1.0), (channels,)
+      )
       running = means, variances
     if running and not train:
       mean_C, var_C = (statistic.value for statistic in running)
@@ -149,8 +150,8 @@ class Norm(nn.Module):
     scale_C = jax.lax.rsqrt(var_C + self.EPSILON)
     shift_C = -mean_C * scale_C
     if self.affine:
-      gain_C = self.param('scale', nn.initializers.ones, (channels,))
-      bias_C = self.param('bias', nn.initializers.zeros, (channels,))
+      gain_C = self.param('scale', constant(1.0), (channels,))
+      bias_C = self.param('bias', constant(0.0), (channels,))
       scale_C, shift_C = scale_C * gain_C, shift_C * gain_C + bias_C
     out = x * scale_C.reshape(broadcast) + shift_C.reshape(broadcast)
     return out.astype(self.dtype)

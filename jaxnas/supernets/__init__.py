@@ -1,15 +1,24 @@
 """Supernets: one module a space, traced arch for all or a static one alone."""
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from jaxnas.spaces import MacroSpace, PoolingSpace, Space
-from jaxnas.supernets.macro import MacroNet
+from jaxnas.nn.choice import Arch
+from jaxnas.nn.initial import draw
+from jaxnas.spaces import CellSpace, ChainSpace, PoolingSpace, Space
+from jaxnas.supernets.chain import ChainNet
+from jaxnas.supernets.nas_bench_201 import CellNet
 from jaxnas.supernets.pooling import PoolingNet
 
-NETS = {MacroSpace: MacroNet, PoolingSpace: PoolingNet}
+NETS: dict[type[Space], Any] = {
+  ChainSpace: ChainNet,
+  CellSpace: CellNet,
+  PoolingSpace: PoolingNet,
+}
 
 
 def build(
@@ -18,12 +27,77 @@ def build(
   dtype: Any = jnp.float32,
   affine: bool = False,
   running: bool = False,
+  activation: str | None = None,
 ) -> nn.Module:
   """The network of a space.
 
   Called with a traced arch it is the supernet, one program for every
   architecture; with an arch of Python ints the stand-alone network. The
   supernet's batch normalisation has no parameters and no state by default;
-  stand-alone networks want `affine` and `running`.
+  stand-alone networks want `affine` and `running`. `activation` replaces that
+  of a chain's blocks.
   """
-  return NETS[type(space)](space, dtype, affine, running)
+  options = {} if activation is None else {'activation': activation}
+  return NETS[type(space)](space, dtype, affine, running, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class StandAlone:
+  """A net trained along one architecture, with a supernet's methods.
+
+  Args:
+    net: from `build`, with `affine` and `running`.
+    arch: the architecture, of which alone parameters exist. None: the arch is
+      an argument, one program serves all, and the others' parameters lie idle.
+  """
+
+  net: Any
+  arch: tuple[int, ...] | None = None
+
+  sequential: ClassVar[bool] = False
+
+  @property
+  def space(self) -> Space:
+    return self.net.space
+
+  @property
+  def dtype(self) -> Any:
+    return self.net.dtype
+
+  def init(self, key: Any, x: Any, arch: Any, **options: Any) -> Any:
+    return self.net.init(key, x, self.arch or arch, **options)
+
+  def apply(self, variables: Any, x: Any, arch: Any, **options: Any) -> Any:
+    return self.net.apply(variables, x, self.arch or arch, **options)
+
+  def used(self, params: Any, arch_E: Arch) -> Any:
+    if self.arch is None:
+      return self.net.used(params, arch_E)
+    return jax.tree.map(lambda leaf: jnp.bool_(True), params)
+
+
+def init(
+  net: Any,
+  arch: tuple[int, ...] | Arch,
+  seed: int,
+  name: str = 'init',
+  *steps: int,
+) -> dict[str, Any]:
+  """Fresh variables; a parameter's value is a function of its path.
+
+  Args:
+    net: from `build`.
+    arch: any arch where the net is a supernet, a tuple of ints for the
+      stand-alone network of that arch. Both hold the same values for the
+      parameters that they share.
+    seed: of the experiment.
+    name: of the random stream.
+    steps: of the stream.
+  """
+  images = jnp.zeros((2, *net.space.image_shape))
+  return draw(
+    lambda: net.init(jax.random.key(0), images, arch, train=True),
+    seed,
+    name,
+    *steps,
+  )

@@ -1,6 +1,7 @@
-"""The supernet and stand-alone networks of NAS-Bench-Macro and its like."""
+"""The supernet and stand-alone networks of chains of MB blocks."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -14,10 +15,11 @@ from jaxnas.nn.blocks import Identity, InvertedResidual
 from jaxnas.nn.choice import Arch, Choice, Op, used_by_choices
 from jaxnas.nn.convolutions import Layout, Map
 from jaxnas.nn.layers import Conv, Linear, Norm, Pointwise
-from jaxnas.spaces import MacroSpace
+from jaxnas.spaces import ChainSpace
+from jaxnas.spaces.chain import Block, Layer
 
 
-class MacroNet(nn.Module):
+class ChainNet(nn.Module):
   """stem -> positions -> head, the positions in the trunk's inner layout.
 
   A supernet when `arch` is a traced vector, a stand-alone network when it is
@@ -28,10 +30,11 @@ class MacroNet(nn.Module):
   differ); 'early' the stem's convolution.
   """
 
-  space: MacroSpace
+  space: ChainSpace
   dtype: Any = jnp.float32
   affine: bool = False
   running: bool = False
+  activation: str | None = None
 
   sequential: ClassVar[bool] = True
   default_tensors: ClassVar[str] = 'deep'
@@ -41,37 +44,48 @@ class MacroNet(nn.Module):
   }
 
   def setup(self):
-    layout = convolutions.trunk_layout()
+    space, layout = self.space, convolutions.trunk_layout()
     norm = functools.partial(Norm, self.affine, self.running, dtype=self.dtype)
     inner: dict[str, Any] = {
       'norm': functools.partial(norm, layout=layout),
       'layout': layout,
       'dtype': self.dtype,
     }
+
+    def maker(layer: Layer, block: Block | None) -> Callable[..., nn.Module]:
+      if block is None:
+        return functools.partial(Identity, layer.outputs, layer.stride, **inner)
+      return functools.partial(
+        InvertedResidual,
+        layer.outputs,
+        block.expansion,
+        block.kernel,
+        layer.stride,
+        squeeze=block.squeeze_width(layer.inputs),
+        activation=self.activation or space.activation,
+        **inner,
+      )
+
     self.layout: Layout = layout
-    self.stem_part = Stem(self.space.stem, norm, self.dtype, name='stem')
+    self.stem_part = Stem(
+      space.stem, space.stem_stride, norm, self.dtype, name='stem'
+    )
+    if space.first is not None:
+      block, channels = space.first
+      self.first_part = maker(Layer(space.stem, channels, 1), block)(
+        name='first'
+      )
     self.choices = [
       Choice(
-        (
-          functools.partial(Identity, layer.outputs, layer.stride, **inner),
-          *(
-            functools.partial(
-              InvertedResidual,
-              layer.outputs,
-              expansion,
-              kernel,
-              layer.stride,
-              **inner,
-            )
-            for expansion, kernel in self.space.blocks
-          ),
-        ),
+        tuple(maker(layer, block) for block in candidates),
         name=f'position_{e}',
       )
-      for e, layer in enumerate(self.space.layers)
+      for e, (layer, candidates) in enumerate(
+        zip(space.layers, space.candidates, strict=True)
+      )
     ]
     self.head_part = Head(
-      self.space.head, self.space.classes, norm, self.dtype, name='head'
+      space.head, space.classes, norm, self.dtype, name='head'
     )
 
   def __call__(
@@ -91,7 +105,8 @@ class MacroNet(nn.Module):
   def stem(self, x_BxHxWxC: Map, train: bool = False) -> Map:
     """Images -> what the first position receives, in the inner layout."""
     x = self.stem_part(x_BxHxWxC, train)
-    return convolutions.relayout(x, 'NHWC', self.layout)
+    x = convolutions.relayout(x, 'NHWC', self.layout)
+    return x if self.space.first is None else self.first_part(x, train)
 
   def position(self, e: int, x: Map, op: Op, train: bool = False) -> Map:
     """One choice, in the inner layout."""
@@ -110,12 +125,15 @@ class Stem(nn.Module):
   """3x3 convolution to the trunk's channels."""
 
   features: int
+  stride: int
   norm: Any
   dtype: Any
 
   @nn.compact
   def __call__(self, x: Map, train: bool) -> Map:
-    x = Conv(self.features, dtype=self.dtype, name='conv')(x)
+    x = Conv(self.features, stride=self.stride, dtype=self.dtype, name='conv')(
+      x
+    )
     return jax.nn.relu(self.norm(name='norm')(x, train))
 
 
@@ -131,5 +149,4 @@ class Head(nn.Module):
   def __call__(self, x: Map, train: bool) -> Float[Array, 'B K']:
     x = Pointwise(self.features, dtype=self.dtype, name='conv')(x)
     x = jax.nn.relu(self.norm(name='norm')(x, train))
-    x_BxD = x.mean(axis=(1, 2), dtype=jnp.float32)
-    return Linear(self.classes, name='linear')(x_BxD)
+    return Linear(self.classes, name='linear')(convolutions.mean_of_map(x))

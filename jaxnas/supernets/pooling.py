@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxnas.nn import convolutions
-from jaxnas.nn.blocks import BasicBlock
+from jaxnas.nn.blocks import BasicBlock, Identity
 from jaxnas.nn.choice import Arch, switch
 from jaxnas.nn.convolutions import Map
 from jaxnas.nn.layers import Conv, Linear, Norm
@@ -53,7 +53,13 @@ class PoolingNet(nn.Module):
     self.stem = Conv(self.space.stem, dtype=self.dtype, name='stem')
     self.stem_norm = norm(name='stem_norm')
     self.blocks = [
-      BasicBlock(features, norm, self.dtype, name=f'block_{e + 1}')
+      BasicBlock(
+        features,
+        functools.partial(Identity, features, 1, norm, dtype=self.dtype),
+        norm,
+        dtype=self.dtype,
+        name=f'block_{e + 1}',
+      )
       for e, features in enumerate(self.space.channels)
     ]
     self.linear = Linear(self.space.classes, name='linear')
@@ -70,7 +76,7 @@ class PoolingNet(nn.Module):
       for e in range(len(self.blocks)):
         pools = int(arch[e]) if isinstance(arch, tuple) else 0
         x = self._block(e, x, pools, train)
-      x_BxD = _average(x)
+      x_BxD = convolutions.mean_of_map(x)
     else:
       x_BxD = self._any_arch(x, arch, train)
     return self.linear(x_BxD)
@@ -99,7 +105,7 @@ class PoolingNet(nn.Module):
         buffers,
       )
     # Every architecture has pooled as often by now.
-    return _average(buffers[-1])
+    return convolutions.mean_of_map(buffers[-1])
 
   def _cases(self) -> list[list[tuple[int, int]]]:
     """For each block, the (level after it, pool before it) that can occur."""
@@ -132,7 +138,3 @@ def _live_block(
     else jnp.zeros((*buffer.shape[:3], out.shape[-1]), out.dtype)
     for index, buffer in enumerate(buffers)
   )
-
-
-def _average(x: Map) -> Float[Array, 'B D']:
-  return x.mean(axis=(1, 2), dtype=jnp.float32)
