@@ -1,25 +1,34 @@
-"""Download data sets and benchmarks, and write them as jaxnas reads them.
+"""Download or convert data sets and benchmarks to what jaxnas reads.
 
   python -m jaxnas.prepare cifar10 --dir D          then: --data.dir D
+  python -m jaxnas.prepare cifar100 --dir D         then: --data.dir D
   python -m jaxnas.prepare nas_bench_macro --dir D  then: --table D/FILE
 
-Nothing stands under its final name before it is complete. The public downloads:
-not run; the tests prepare archives of the same format from a local server.
+What has no public address, or only as pickles, is converted from --from:
+
+  imagenet16_120  the folder with ImageNet's batches at 16x16
+                  (train_data_batch_1 to _10, val_data); then: --data.dir D
+  nas_bench_201   NATS-tss-v1_0-3ffb9.pickle.pbz2, or the folder
+                  NATS-tss-v1_0-3ffb9-simple; then: --table D/FILE
+
+Nothing stands under its final name before it is complete. The public downloads,
+the real batches and the real single file: not run; the tests prepare archives
+and pickles of the same format.
 """
 
 import contextlib
 import dataclasses
-import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
 from jaxnas import cli
+from jaxnas.prepared import Prepared, npz_once, once
 
 # The functions import jaxnas.data, and so JAX, late: --help answers at once.
 
@@ -35,19 +44,15 @@ CIFAR10 = Source(
   'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
   'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
 )
+CIFAR100 = Source(
+  'https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz',
+  '58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec',
+)
 NAS_BENCH_MACRO = Source(
   'https://raw.githubusercontent.com/xiusu/NAS-Bench-Macro/master/data/'
   'nas-bench-macro_cifar10.json',
   '686dee8363cc21cca8c1f321ad5749454f2d9b9ca5972682e137e539bc522297',
 )
-
-
-class Prepared(NamedTuple):
-  """What is ready to use."""
-
-  path: Path
-  made: bool
-  """False where it was there already, and was left alone."""
 
 
 def cifar10(
@@ -64,27 +69,36 @@ def cifar10(
     OSError: the download or the disk failed.
     ValueError: the archive, or what stands in its place, is not as it must be.
   """
-  from jaxnas.data import cifar, download
+  return _cifar('cifar10', dir, url, sha256)
 
-  final = Path(dir) / 'cifar10' / cifar.VERSION
-  shards = [
-    f'cifar10-{split}.array_record-00000-of-00001' for split in cifar.MEMBERS
-  ]
-  if final.exists():
-    if all((final / n).is_file() for n in (*shards, 'dataset_info.json')):
-      return Prepared(final, made=False)
-    raise ValueError(
-      f'{final} is in the way and no complete ArrayRecord set: move it away.'
-    )
-  with _scratch(final.parent) as scratch:
-    archive = scratch / 'cifar-10-binary.tar.gz'
+
+def cifar100(
+  dir: Path | str, url: str = CIFAR100.url, sha256: str = CIFAR100.sha256
+) -> Prepared:
+  """Writes DIR/cifar100/3.0.2, as `cifar10` does."""
+  return _cifar('cifar100', dir, url, sha256)
+
+
+def _cifar(name: str, dir: Path | str, url: str, sha256: str) -> Prepared:
+  from jaxnas.data import cifar, cifar_records, download
+
+  kind = cifar.KINDS[name]
+  final = Path(dir) / name / cifar_records.VERSION
+  files = [f'{name}-{s}.array_record-00000-of-00001' for s in kind.files]
+  files.append('dataset_info.json')
+
+  def write(complete: Path, scratch: Path) -> None:
+    archive = scratch / 'archive.tar.gz'
     download.fetch(url, sha256, archive)
-    complete = scratch / 'complete'
     complete.mkdir()
-    cifar.write_tfds(complete, cifar.read_archive(archive))
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(complete, final)
-  return Prepared(final, made=True)
+    cifar_records.write_tfds(complete, kind, cifar.read_archive(archive, kind))
+
+  return once(
+    final,
+    write,
+    whole=lambda: all((final / file).is_file() for file in files),
+    otherwise='no complete ArrayRecord set',
+  )
 
 
 def nas_bench_macro(
@@ -99,37 +113,100 @@ def nas_bench_macro(
   from jaxnas.data import download
 
   final = Path(dir) / 'nas-bench-macro_cifar10.json'
-  if final.exists():
-    if download.sha256_of(final) == sha256.lower():
-      return Prepared(final, made=False)
-    raise ValueError(
-      f'{final} is in the way and has another sha256: move it away.'
-    )
-  with _scratch(final.parent) as scratch:
-    complete = scratch / final.name
-    download.fetch(url, sha256, complete)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(complete, final)
-  return Prepared(final, made=True)
+  return once(
+    final,
+    lambda complete, _: download.fetch(url, sha256, complete),
+    whole=lambda: download.sha256_of(final) == sha256.lower(),
+    otherwise='has another sha256',
+  )
 
 
-@contextlib.contextmanager
-def _scratch(parent: Path) -> Iterator[Path]:
-  """A folder that goes again, on the same disk, so that renaming is atomic.
+def imagenet16_120(
+  dir: Path | str, source: Path | str, *, trust_pickle: bool
+) -> Prepared:
+  """Writes DIR/imagenet16_120.npz.
 
-  It stands in the nearest parent that exists: a failure leaves no folders.
+  Args:
+    dir: the folder for `data.load('imagenet16_120', dir)`.
+    source: the folder with train_data_batch_1 to _10 and val_data.
+    trust_pickle: must be true: a pickle can run code.
+
+  Raises:
+    OSError: a batch is missing, or the disk failed.
+    ValueError: a batch, or what stands in the npz's place, is not as it must
+      be.
   """
-  parent = parent.absolute()
-  there = next(path for path in (parent, *parent.parents) if path.exists())
-  with tempfile.TemporaryDirectory(prefix='.jaxnas-', dir=there) as name:
-    yield Path(name)
+  from jaxnas.data import imagenet16, images
+
+  source = Path(source)
+  _check_source(source, trust_pickle)
+  return npz_once(
+    Path(dir) / imagenet16.FILE, images.ARRAYS, lambda: imagenet16.read(source)
+  )
+
+
+def nas_bench_201(
+  dir: Path | str, source: Path | str, *, trust_pickle: bool
+) -> Prepared:
+  """Writes DIR/nas_bench_201.npz, a table: see `tables.nats.read`.
+
+  Arguments and errors are those of `imagenet16_120`, but for the source: the
+  file NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder
+  NATS-tss-v1_0-3ffb9-simple.
+  """
+  from jaxnas import spaces
+  from jaxnas.tables import files, nats
+
+  source = Path(source)
+  _check_source(source, trust_pickle)
+  return npz_once(
+    Path(dir) / 'nas_bench_201.npz',
+    ('ops', 'op_names', *files.COLUMNS.values()),
+    lambda: nats.read(source, spaces.get('nas_bench_201')),
+  )
+
+
+def _check_source(source: Path, trust_pickle: bool) -> None:
+  if not source.exists():
+    raise FileNotFoundError(f'--from {source} does not exist.')
+  if not trust_pickle:
+    raise ValueError(
+      f'{source} is read as pickles, and a pickle can run code: add '
+      '--trust_pickle, for files that you trust only.'
+    )
+
+
+# By name, what prepares it and where it comes from.
+DOWNLOADS: dict[str, tuple[Callable[..., Prepared], Source]] = {
+  'cifar10': (cifar10, CIFAR10),
+  'cifar100': (cifar100, CIFAR100),
+  'nas_bench_macro': (nas_bench_macro, NAS_BENCH_MACRO),
+}
+CONVERSIONS: dict[str, tuple[Callable[..., Prepared], str]] = {
+  'imagenet16_120': (
+    imagenet16_120,
+    'the folder with train_data_batch_1 to _10 and val_data',
+  ),
+  'nas_bench_201': (
+    nas_bench_201,
+    'NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder NATS-tss-v1_0-3ffb9-simple',
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
   """The flags."""
 
-  dataset: tyro.conf.Positional[Literal['cifar10', 'nas_bench_macro']]
+  dataset: tyro.conf.Positional[
+    Literal[
+      'cifar10',
+      'cifar100',
+      'imagenet16_120',
+      'nas_bench_macro',
+      'nas_bench_201',
+    ]
+  ]
   """What to prepare."""
   dir: Path
   """The folder to write to."""
@@ -137,12 +214,10 @@ class Prepare:
   """Where to fetch it instead of the official place; file:// is fine."""
   sha256: str | None = None
   """Of the file at --url, where it is not a copy of the official one."""
-
-
-PREPARERS: dict[str, tuple[Callable[..., Prepared], Source]] = {
-  'cifar10': (cifar10, CIFAR10),
-  'nas_bench_macro': (nas_bench_macro, NAS_BENCH_MACRO),
-}
+  from_: Annotated[Path | None, tyro.conf.arg(name='from')] = None
+  """What to convert, for imagenet16_120 and nas_bench_201."""
+  trust_pickle: tyro.conf.FlagCreatePairsOff[bool] = False
+  """Read it, though a pickle can run code: only files that you trust."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -153,20 +228,46 @@ def main(argv: Sequence[str] | None = None) -> None:
     use_underscores=True,
     description=__doc__,
   )
-  prepare, source = PREPARERS[args.dataset]
-  given = {'url': args.url, 'sha256': args.sha256}
-  source = source._replace(**{k: v for k, v in given.items() if v is not None})
   with _stoppable():
-    from jaxnas.data import download
-
     with cli.usage_errors():
-      download.check(*source)
+      prepare = _chosen(args)
     try:
-      path, made = prepare(args.dir, *source)
+      path, made = prepare()
     except (OSError, ValueError) as error:
       print(f'error: {error}', file=sys.stderr)
       raise SystemExit(1) from error
   print(f'{path}: {"written" if made else "there already, left alone"}')
+
+
+def _chosen(args: Prepare) -> Callable[[], Prepared]:
+  """Raises ValueError or FileNotFoundError for flags that can't be."""
+  name = args.dataset
+  unused = (
+    {'--from': args.from_ is not None, '--trust_pickle': args.trust_pickle}
+    if name in DOWNLOADS
+    else {'--url': args.url is not None, '--sha256': args.sha256 is not None}
+  )
+  for flag, given in unused.items():
+    if given:
+      how = 'downloaded' if name in DOWNLOADS else 'converted'
+      raise ValueError(
+        f'{name} is {how} and does not use {flag}: leave it out.'
+      )
+  if name in CONVERSIONS:
+    convert, what = CONVERSIONS[name]
+    if args.from_ is None:
+      raise ValueError(f'{name} needs --from: {what}.')
+    _check_source(args.from_, args.trust_pickle)
+    return partial(
+      convert, args.dir, args.from_, trust_pickle=args.trust_pickle
+    )
+  from jaxnas.data import download
+
+  fetch, source = DOWNLOADS[name]
+  given = {'url': args.url, 'sha256': args.sha256}
+  source = source._replace(**{k: v for k, v in given.items() if v is not None})
+  download.check(*source)
+  return partial(fetch, args.dir, *source)
 
 
 @contextlib.contextmanager

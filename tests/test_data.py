@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from jaxnas import data, streams
-from jaxnas.data import cifar
+from jaxnas.data import cifar, cifar_records
 
 KEY = jax.random.key(3)
 augment = jax.jit(data.augment, static_argnames=('crop_padding', 'flip'))
@@ -26,10 +26,12 @@ def tfds_folder(tmp_path, **changes):
   folder = tmp_path / 'cifar10' / '3.0.2'
   folder.mkdir(parents=True)
   splits = {
-    'train': (noise(10, size=32), np.arange(10, dtype=np.int32)),
-    'test': (noise(5, size=32, seed=1), np.arange(5, dtype=np.int32)),
+    'train': (noise(10, size=32), np.arange(10)),
+    'test': (noise(5, size=32, seed=1), np.arange(5)),
   } | changes
-  cifar.write_tfds(folder, splits)
+  columns = {split: (x, y_N[:, None]) for split, (x, y_N) in splits.items()}
+  names = (tuple(f'class {i}' for i in range(10)),)
+  cifar_records.write_tfds(folder, cifar.CIFAR10, cifar.Content(columns, names))
   return folder, splits
 
 
@@ -200,7 +202,7 @@ def test_files_that_are_no_arrays_are_refused(tmp_path):
 @pytest.mark.parametrize('fraction', [0.3, 0.5, 1.0])
 def test_split_is_a_random_partition(fraction):
   rng = lambda seed: streams.rng(seed, 'split')  # noqa: E731
-  train, validation = data.split(1000, fraction, rng(0))
+  train, validation = data.divide(np.arange(1000), fraction, None, rng(0))
   assert len(train) == 1000 * fraction
   np.testing.assert_array_equal(
     np.sort(np.concatenate([train, validation])), np.arange(1000)
@@ -209,14 +211,18 @@ def test_split_is_a_random_partition(fraction):
   if fraction < 1:
     # Both halves of the images are drawn from.
     assert abs((train < 500).mean() - 0.5) < 0.1
-    assert not np.array_equal(train, data.split(1000, fraction, rng(1))[0])
-  np.testing.assert_array_equal(train, data.split(1000, fraction, rng(0))[0])
+    assert not np.array_equal(
+      train, data.divide(np.arange(1000), fraction, None, rng(1))[0]
+    )
+  np.testing.assert_array_equal(
+    train, data.divide(np.arange(1000), fraction, None, rng(0))[0]
+  )
 
 
 @pytest.mark.parametrize('fraction', [0.0, 1.5, float('nan')])
 def test_split_refuses_what_is_no_fraction(fraction):
   with pytest.raises(ValueError, match=f'fraction is {fraction}'):
-    data.split(10, fraction, np.random.default_rng(0))
+    data.divide(np.arange(10), fraction, None, np.random.default_rng(0))
 
 
 def test_order_is_a_permutation_of_seed_and_epoch():

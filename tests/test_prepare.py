@@ -18,20 +18,58 @@ import tensorflow_datasets as tfds
 
 from jaxnas import data, prepare
 from jaxnas.data import cifar
+from jaxnas.data.cifar_records import write_tfds
 
 TRAIN = [f'cifar-10-batches-bin/data_batch_{i}.bin' for i in (1, 2, 3, 4, 5)]
 TEST = 'cifar-10-batches-bin/test_batch.bin'
+NAMES = 'cifar-10-batches-bin/batches.meta.txt'
+TRAIN_100 = ['cifar-100-binary/train.bin']
+TEST_100 = 'cifar-100-binary/test.bin'
+CLASSES = [
+  'airplane',
+  'automobile',
+  'bird',
+  'cat',
+  'deer',
+  'dog',
+  'frog',
+  'horse',
+  'ship',
+  'truck',
+]
+
+
+def records(count, *classes):
+  """Labels, then three planes of pixels."""
+  rng = np.random.default_rng(sum(classes))
+  out = rng.integers(0, 256, (count, len(classes) + 3072), np.uint8)
+  for column, values in enumerate(classes):
+    out[:, column] %= values
+  return out
 
 
 def batches(count=3):
-  """Content of each member: records of a label and three planes."""
-  rng = np.random.default_rng(0)
-  out = {}
-  for name in (*TRAIN, TEST):
-    records = rng.integers(0, 256, (count, 3073), np.uint8)
-    records[:, 0] %= 10
-    out[name] = records
-  return out
+  """Content of each member of CIFAR-10's archive."""
+  everything = records(6 * count, 10).reshape(6, count, -1)
+  return {
+    **dict(zip((*TRAIN, TEST), everything, strict=True)),
+    # The official one ends so.
+    NAMES: '\n'.join([*CLASSES, '', '']).encode(),
+  }
+
+
+def batches_100():
+  """Content of each member of CIFAR-100's archive."""
+  names = lambda word, count: ''.join(  # noqa: E731
+    f'{word}_{i}\n' for i in range(count)
+  )
+  everything = records(20, 20, 100)
+  return {
+    TRAIN_100[0]: everything[:15],
+    TEST_100: everything[15:],
+    'cifar-100-binary/coarse_label_names.txt': names('coarse', 20).encode(),
+    'cifar-100-binary/fine_label_names.txt': names('fine', 100).encode(),
+  }
 
 
 def write_archive(file, members, *, extra=()):
@@ -55,6 +93,12 @@ def archive(tmp_path):
   return file.as_uri(), write_archive(file, batches())
 
 
+@pytest.fixture
+def archive_100(tmp_path):
+  file = tmp_path / 'cifar.tar.gz'
+  return file.as_uri(), write_archive(file, batches_100())
+
+
 @contextlib.contextmanager
 def server(handler):
   served = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
@@ -72,17 +116,18 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
     pass
 
 
-def expected(names):
-  """Images of members, pixel by pixel."""
+def expected(members, names, labels=1):
+  """Images of members, pixel by pixel, and their last label."""
   out = []
   for name in names:
-    for record in batches()[name]:
+    for record in members[name]:
+      pixels = record[labels:]
       image = np.empty((32, 32, 3), np.uint8)
       for channel in range(3):
-        plane = record[1 + 1024 * channel : 1 + 1024 * (channel + 1)]
+        plane = pixels[1024 * channel : 1024 * (channel + 1)]
         for row in range(32):
           image[row, :, channel] = plane[32 * row : 32 * (row + 1)]
-      out.append((image, record[0]))
+      out.append((image, record[labels - 1]))
   return [np.array(values) for values in zip(*out, strict=True)]
 
 
@@ -109,20 +154,52 @@ def test_archive_over_http_becomes_what_load_reads(tmp_path, archive, capsys):
     (TRAIN, images.x_train, images.y_train),
     ([TEST], images.x_test, images.y_test),
   ):
-    expected_x, expected_y = expected(names)
+    expected_x, expected_y = expected(batches(), names)
     np.testing.assert_array_equal(x, expected_x)
     np.testing.assert_array_equal(y, expected_y)
+
+
+def test_cifar100_becomes_what_load_reads(tmp_path, archive_100, capsys):
+  folder = tmp_path / 'D'
+  argv = ['cifar100', '--dir', str(folder), '--url', archive_100[0]]
+  prepare.main([*argv, '--sha256', archive_100[1]])
+  assert capsys.readouterr().out == f'{folder}/cifar100/3.0.2: written\n'
+  images = data.load('cifar100', str(folder))
+  assert images.classes == 100
+  np.testing.assert_array_equal(images.mean_C, [0.5071, 0.4865, 0.4409])
+  np.testing.assert_array_equal(images.std_C, [0.2673, 0.2564, 0.2762])
+  for names, x, y in (
+    (TRAIN_100, images.x_train, images.y_train),
+    ([TEST_100], images.x_test, images.y_test),
+  ):
+    expected_x, expected_y = expected(batches_100(), names, 2)
+    np.testing.assert_array_equal(x, expected_x)
+    np.testing.assert_array_equal(y, expected_y)
+  with pytest.raises(FileNotFoundError, match=r'prepare cifar10 --dir .*/D m'):
+    data.load('cifar10', str(folder))
 
 
 def test_tfds_reads_it_by_name(tmp_path, archive):
   prepare.cifar10(tmp_path / 'D', *archive)
   builder = tfds.builder('cifar10', data_dir=tmp_path / 'D')
   assert builder.info.splits['train'].num_examples == 15
-  assert builder.info.features['label'].names == list(cifar.CLASSES)
+  assert builder.info.features['label'].names == CLASSES
   record = builder.as_data_source('test')[1]
-  images, labels = expected([TEST])
+  images, labels = expected(batches(), [TEST])
   np.testing.assert_array_equal(record['image'], images[1])
   assert record['label'] == labels[1] and record['id'] == b'test_00001'
+
+
+def test_tfds_reads_cifar100_by_name(tmp_path, archive_100):
+  prepare.cifar100(tmp_path / 'D', *archive_100)
+  # The features of tfds' own class, with the names that are in the folder.
+  builder = tfds.builder('cifar100', data_dir=tmp_path / 'D')
+  assert builder.info.splits['train'].num_examples == 15
+  assert builder.info.features['label'].names[99] == 'fine_99'
+  assert builder.info.features['coarse_label'].names[19] == 'coarse_19'
+  record = builder.as_data_source('test')[1]
+  coarse, fine = batches_100()[TEST_100][1, :2]
+  assert record['coarse_label'] == coarse and record['label'] == fine
 
 
 def test_layout_is_that_of_tfds(data_folder, tmp_path, archive):
@@ -207,6 +284,14 @@ def label_10(members):
   members[TEST][2, 0] = 10
 
 
+def nine_names(members):
+  members[NAMES] = '\n'.join(CLASSES[:9]).encode()
+
+
+def without_names(members):
+  del members[NAMES]
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
@@ -214,6 +299,8 @@ def label_10(members):
     (cut_record, f'{TEST} has 9,218 bytes; it must have 3,073 an image'),
     (empty, f'{TEST} has 0 bytes'),
     (label_10, f'{TEST}: image 2 has label 10; labels are 0 to 9'),
+    (nine_names, f'{NAMES} has 9 names; it must have 10'),
+    (without_names, f'lacks {NAMES}'),
   ],
 )
 def test_archives_of_another_format_are_refused(
@@ -228,19 +315,50 @@ def test_archives_of_another_format_are_refused(
   assert list(tmp_path.iterdir()) == [file]
 
 
+def coarse_20(members):
+  members[TEST_100][2, 0] = 20
+
+
+def fine_100(members):
+  members[TEST_100][4, 1] = 100
+
+
+def one_label(members):
+  members[TEST_100] = records(2, 10)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (coarse_20, 'image 2 has coarse_label 20; coarse_labels are 0 to 19'),
+    (fine_100, 'image 4 has label 100; labels are 0 to 99'),
+    (one_label, 'test.bin has 6,146 bytes; it must have 3,074 an image'),
+  ],
+)
+def test_archives_that_are_no_cifar100_are_refused(change, message, tmp_path):
+  file = tmp_path / 'cifar.tar.gz'
+  members = batches_100()
+  change(members)
+  sha256 = write_archive(file, members)
+  with pytest.raises(ValueError, match=message):
+    prepare.cifar100(tmp_path / 'D', file.as_uri(), sha256)
+  assert list(tmp_path.iterdir()) == [file]
+
+
 def test_a_cut_archive_is_refused(tmp_path):
   file = tmp_path / 'cifar.tar.gz'
   write_archive(file, batches())
   for content in (file.read_bytes()[:-3000], b'no archive'):
     file.write_bytes(content)
     with pytest.raises(ValueError, match=r'is no whole tar\.gz'):
-      cifar.read_archive(file)
+      cifar.read_archive(file, cifar.CIFAR10)
 
 
 def test_a_disk_that_does_not_take_the_records_is_an_oserror(tmp_path):
-  images = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int32)
+  images = np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 1), np.int32)
+  content = cifar.Content({'train': images}, (tuple(CLASSES),))
   with pytest.raises(OSError, match=r'array_record.* could not be written'):
-    cifar.write_tfds(tmp_path / 'missing', {'train': images})
+    write_tfds(tmp_path / 'missing', cifar.CIFAR10, content)
 
 
 def test_links_and_strangers_in_an_archive_are_not_followed(tmp_path):
@@ -280,9 +398,10 @@ def test_nas_bench_macro(tmp_path, capsys):
   assert 'is in the way and has another sha256' in failure(capsys, argv, 1)
 
 
-def test_checksum_of_cifar10_is_the_published_one():
-  known = Path(tfds.__file__).parent / 'url_checksums' / 'cifar10.txt'
-  assert known.read_text().split()[::2][:2] == list(prepare.CIFAR10)
+@pytest.mark.parametrize('name', ['cifar10', 'cifar100'])
+def test_checksums_are_the_published_ones(name):
+  known = Path(tfds.__file__).parent / 'url_checksums' / f'{name}.txt'
+  assert known.read_text().split()[::2][:2] == list(prepare.DOWNLOADS[name][1])
 
 
 def test_checksum_of_nas_bench_macro_is_that_of_the_file(benchmark_file):
@@ -296,6 +415,8 @@ def test_checksum_of_nas_bench_macro_is_that_of_the_file(benchmark_file):
     (['--url', 'ftp://x/c.gz'], "url 'ftp://x/c.gz' must start with one of"),
     (['--url', ''], "url '' must start with one of"),
     (['--sha256', 'abc'], "sha256 'abc' must be 64 hexadecimal digits"),
+    (['--from', '.'], 'cifar10 is downloaded and does not use --from'),
+    (['--trust_pickle'], 'does not use --trust_pickle: leave it out'),
   ],
 )
 def test_wrong_usage_ends_with_2(flags, message, tmp_path, capsys):
@@ -320,7 +441,7 @@ def test_help_imports_no_jax():
   done = subprocess.run(
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
-  assert '--sha256' in done.stdout
+  assert '--sha256' in done.stdout and '--from' in done.stdout
   assert done.stdout.endswith('exit 0\nFalse\n')
 
 

@@ -9,6 +9,10 @@ from jaxnas import spaces, tables
 DIGITS = spaces.get('digits')
 POOLING = spaces.get('pooling')
 MACRO = spaces.get('nas_bench_macro')
+CELLS = spaces.get('nas_bench_201')
+# All architectures, in another order than the space's.
+OPS = np.random.default_rng(0).permutation(CELLS.enumerate()).astype(np.int8)
+PERCENT = np.random.default_rng(1).random((3, 15625), np.float32) * 100
 
 # Published, in percent, lexicographic in the two blocks that pool.
 PUBLISHED = """
@@ -84,6 +88,7 @@ def test_shipped_pooling_is_the_published_table():
   [
     (MACRO, 'python -m jaxnas.prepare nas_bench_macro --dir'),
     (MACRO, '--table FILE'),
+    (CELLS, r'prepare nas_bench_201 --from NATS --dir D --trust_pickle'),
   ],
 )
 def test_no_shipped_table(space, says):
@@ -154,6 +159,129 @@ def test_the_benchmark(benchmark_file, benchmark):
   assert MACRO.format(MACRO.enumerate()[worst]) == '00000000'
   with pytest.raises(ValueError, match="'02012100' is no architecture of dig"):
     tables.load(DIGITS, benchmark_file)
+
+
+def cells(**changes):
+  """NAS-Bench-201's npz."""
+  return {
+    'ops': OPS,
+    'op_names': np.array(CELLS.ops[0]),
+    'cifar10_test': PERCENT[0],
+    'cifar100_test': PERCENT[1],
+    'imagenet16_test': PERCENT[2],
+    'genotype': np.array(['not read'], object),
+  } | changes
+
+
+def edited(values, place, value):
+  out = np.copy(values)
+  out[place] = value
+  return out
+
+
+@pytest.mark.parametrize(
+  ('images', 'row'), [('cifar10', 0), ('cifar100', 1), ('imagenet16_120', 2)]
+)
+def test_the_column_of_cells_follows_the_images(images, row, tmp_path):
+  np.savez(tmp_path / 't.npz', **cells())
+  table = tables.load(CELLS, tmp_path / 't.npz', images)
+  assert table.seeds_AxS.shape == (15625, 1)
+  np.testing.assert_array_equal(
+    table.accuracy(OPS.astype(np.int32)), PERCENT[row].astype(float) / 100
+  )
+  # Other columns are not needed.
+  kept = ('ops', 'op_names', list(cells())[2 + row])
+  np.savez(tmp_path / 'u.npz', **{key: cells()[key] for key in kept})
+  np.testing.assert_array_equal(
+    tables.load(CELLS, tmp_path / 'u.npz', images).accuracy_A, table.accuracy_A
+  )
+
+
+def test_the_whole_benchmark_of_cells(data_folder, tmp_path):
+  file = data_folder / 'nas_bench_201.npz'
+  table = tables.load(CELLS, file)
+  archs = [
+    '|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+'
+    '|nor_conv_1x1~0|skip_connect~1|skip_connect~2|',
+    '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|',
+  ]
+  archs_AxE = np.stack([CELLS.parse(arch) for arch in archs])
+  # The mean of the benchmark's own first file: 85.79, 85.62 and 86.18.
+  np.testing.assert_allclose(
+    table.accuracy(archs_AxE), [0.8586333, 0.1], rtol=1e-6
+  )
+  # Of the first arch, and the best of all that the paper reports.
+  for images, accuracy, best in (
+    ('cifar10', 0.85863335, 0.9437),
+    ('cifar100', 0.52913334, 0.7351),
+    ('imagenet16_120', 0.26633333, 0.4731),
+  ):
+    other = tables.load(CELLS, file, images)
+    np.testing.assert_allclose(
+      other.accuracy(archs_AxE[:1]), [accuracy], rtol=1e-6
+    )
+    assert round(other.accuracy_A.max(), 4) == best
+  tables.dump(table, tmp_path / 'table.json', data='cifar10')
+  again = tables.load(CELLS, tmp_path / 'table.json')
+  np.testing.assert_array_equal(again.seeds_AxS, table.seeds_AxS)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'says'),
+  [
+    ({'ops': edited(OPS, (7, 3), 5)}, 'op 5 at position 3 of arch 7'),
+    ({'ops': edited(OPS, (7, 3), -1)}, 'op -1 at position 3 of arch 7'),
+    ({'ops': OPS[:, :5]}, 'archs of shape (15625, 5)'),
+    ({'ops': OPS.ravel()}, 'archs of shape (93750,)'),
+    ({'ops': OPS.astype(float)}, 'archs of dtype float64'),
+    ({'ops': OPS[1:]}, f'architecture {CELLS.format(OPS[0])} is missing'),
+    (
+      {'ops': edited(OPS, 3, OPS[9])},
+      f'architecture {CELLS.format(OPS[9])} is there more than once',
+    ),
+    (
+      {'op_names': edited(np.array(CELLS.ops[0]), 3, 'nor_conv_7x7')},
+      'op_names are none, skip_connect, nor_conv_1x1, nor_conv_7x7, avg_pool',
+    ),
+    ({'op_names': np.array(CELLS.ops[0][::-1])}, 'they must be none, skip_con'),
+    ({'op_names': np.arange(5)}, 'op_names are 0, 1, 2, 3, 4'),
+    ({'op_names': np.array([{}], object)}, 'without pickled objects'),
+    ({'cifar10_test': PERCENT[0][1:]}, 'cifar10_test is float32 of shape (156'),
+    ({'cifar10_test': PERCENT[:1]}, 'of shape (1, 15625)'),
+    ({'cifar10_test': np.zeros(15625, int)}, 'cifar10_test is int64'),
+    *(
+      (
+        {'cifar10_test': edited(PERCENT[0], 11, value)},
+        f'{CELLS.format(OPS[11])} has cifar10_test {value}; it must be in [0,',
+      )
+      for value in (np.nan, np.inf, -0.5, 100.5)
+    ),
+  ],
+)
+def test_wrong_npz(changes, says, tmp_path):
+  file = tmp_path / 't.npz'
+  np.savez(file, **cells(**changes))
+  with pytest.raises(ValueError) as caught:
+    tables.load(CELLS, file)
+  assert says in str(caught.value) and str(file) in str(caught.value)
+  assert '\n' not in str(caught.value)
+
+
+def test_npz_of_another_space_or_without_the_images(tmp_path):
+  file = tmp_path / 't.npz'
+  np.savez(file, **cells())
+  with pytest.raises(ValueError, match='space nas_bench_201, not digits'):
+    tables.load(DIGITS, file)
+  with pytest.raises(
+    ValueError, match="on 'arrays', only on cifar10, cifar100, imagenet16_120"
+  ):
+    tables.load(CELLS, file, 'arrays')
+  np.savez(file, cifar100_test=PERCENT[1])
+  with pytest.raises(ValueError, match='lacks ops, op_names, cifar10_test'):
+    tables.load(CELLS, file)
+  file.write_bytes(b'no zip')
+  with pytest.raises(ValueError, match='not a readable npz'):
+    tables.load(CELLS, file)
 
 
 @pytest.mark.parametrize(

@@ -1,193 +1,167 @@
-"""CIFAR-10's binary archive, and the ArrayRecord folder that tfds reads.
+"""CIFAR-10 and CIFAR-100 as their binary archives hold them."""
 
-tensorflow-datasets itself prepares it only with TensorFlow.
-"""
-
-import io
+import dataclasses
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from jaxnas import progress
 
-VERSION = '3.0.2'  # of the tfds data set that has this layout
-CLASSES = (
-  'airplane',
-  'automobile',
-  'bird',
-  'cat',
-  'deer',
-  'dog',
-  'frog',
-  'horse',
-  'ship',
-  'truck',
+class Label(NamedTuple):
+  """One of an image's labels."""
+
+  feature: str
+  """What tfds calls it; 'label' is the class that networks are trained on."""
+  classes: int
+  file: str
+  """The member of the archive with the names, one a line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cifar:
+  """What tells CIFAR-10 from CIFAR-100."""
+
+  name: str
+  title: str
+  root: str
+  """The folder that the archive holds."""
+  files: dict[str, tuple[str, ...]]
+  """The batches of each split."""
+  labels: tuple[Label, ...]
+  """In the order of a record's first bytes."""
+  mean_C: tuple[float, float, float]
+  """Of the training pixels, in [0, 1]: the constants in general use."""
+  std_C: tuple[float, float, float]
+
+  @property
+  def classes(self) -> int:
+    return {label.feature: label.classes for label in self.labels}['label']
+
+  @property
+  def batches(self) -> dict[str, tuple[str, ...]]:
+    """Members of the archive with the images of each split."""
+    return {
+      split: tuple(f'{self.root}/{file}' for file in files)
+      for split, files in self.files.items()
+    }
+
+  @property
+  def record_bytes(self) -> int:
+    return len(self.labels) + 3 * 32 * 32
+
+
+CIFAR10 = Cifar(
+  name='cifar10',
+  title='CIFAR-10',
+  root='cifar-10-batches-bin',
+  files={
+    'train': tuple(f'data_batch_{i}.bin' for i in range(1, 6)),
+    'test': ('test_batch.bin',),
+  },
+  labels=(Label('label', 10, 'batches.meta.txt'),),
+  mean_C=(0.4914, 0.4822, 0.4465),
+  std_C=(0.2470, 0.2435, 0.2616),
 )
-MEMBERS = {
-  'train': tuple(
-    f'cifar-10-batches-bin/data_batch_{i}.bin' for i in range(1, 6)
+CIFAR100 = Cifar(
+  name='cifar100',
+  title='CIFAR-100',
+  root='cifar-100-binary',
+  files={'train': ('train.bin',), 'test': ('test.bin',)},
+  labels=(
+    Label('coarse_label', 20, 'coarse_label_names.txt'),
+    Label('label', 100, 'fine_label_names.txt'),
   ),
-  'test': ('cifar-10-batches-bin/test_batch.bin',),
-}
-# A record is a label, then the red, the green and the blue plane.
-_SHAPE_CHW = (3, 32, 32)
-_RECORD_BYTES = 1 + 3 * 32 * 32
-# The official batches hold 10,000; more than this is no batch of CIFAR-10.
+  mean_C=(0.5071, 0.4865, 0.4409),
+  std_C=(0.2673, 0.2564, 0.2762),
+)
+KINDS = {kind.name: kind for kind in (CIFAR10, CIFAR100)}
+# More than these are no members of the official archives.
 _MOST_RECORDS = 50_000
+_MOST_NAME_BYTES = 10_000
 
-Split = tuple[UInt8[np.ndarray, 'N 32 32 3'], Int[np.ndarray, ' N']]
+# Images, and a column of labels for each of `Cifar.labels`.
+Split = tuple[UInt8[np.ndarray, 'N 32 32 3'], Int[np.ndarray, 'N L']]
 
 
-def read_archive(archive: Path) -> dict[str, Split]:
-  """Images and labels of both splits, in the archive's own order.
+class Content(NamedTuple):
+  """Of an archive."""
+
+  splits: dict[str, Split]
+  """In the archive's own order."""
+  names: tuple[tuple[str, ...], ...]
+  """Of the classes, for each of `Cifar.labels`."""
+
+
+def read_archive(archive: Path, cifar: Cifar) -> Content:
+  """Images, labels and their names.
 
   Members are read by name, and nothing is extracted.
 
-  Raises ValueError where the archive is not CIFAR-10's binary version.
+  Raises ValueError where the archive is not the data set's binary version.
   """
-  wanted = {name for names in MEMBERS.values() for name in names}
-  batches = {}
+  named = {f'{cifar.root}/{label.file}': label for label in cifar.labels}
+  wanted = {name for names in cifar.batches.values() for name in names}
+  batches, names = {}, {}
   try:
     with tarfile.open(archive, 'r:gz') as tar:
       for member in tar:
-        if member.name in wanted and member.isfile():
-          content = tar.extractfile(member)
-          assert content is not None  # it is None for what is no file
-          _check_size(member.name, member.size)
-          batches[member.name] = _read_batch(member.name, content.read())
+        if member.name not in wanted | named.keys() or not member.isfile():
+          continue
+        content = tar.extractfile(member)
+        assert content is not None  # it is None for what is no file
+        if member.name in wanted:
+          _check_size(member.name, member.size, cifar)
+          batches[member.name] = _read_batch(member.name, content.read(), cifar)
+        else:
+          names[member.name] = _read_names(
+            member.name, content.read(_MOST_NAME_BYTES), named[member.name]
+          )
   except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
     raise ValueError(f'{archive.name} is no whole tar.gz: {error}') from error
-  if missing := sorted(wanted - batches.keys()):
+  if missing := sorted((wanted | named.keys()) - batches.keys() - names.keys()):
     raise ValueError(f'{archive.name} lacks {", ".join(missing)}.')
-  return {
-    split: (
-      np.concatenate([batches[name][0] for name in names]),
-      np.concatenate([batches[name][1] for name in names]),
-    )
-    for split, names in MEMBERS.items()
-  }
+  return Content(
+    {
+      split: (
+        np.concatenate([batches[member][0] for member in members]),
+        np.concatenate([batches[member][1] for member in members]),
+      )
+      for split, members in cifar.batches.items()
+    },
+    tuple(names[member] for member in named),
+  )
 
 
-def _check_size(name: str, size: int) -> None:
-  records, rest = divmod(size, _RECORD_BYTES)
+def _check_size(name: str, size: int, cifar: Cifar) -> None:
+  records, rest = divmod(size, cifar.record_bytes)
   if rest or not 0 < records <= _MOST_RECORDS:
     raise ValueError(
-      f'{name} has {size:,} bytes; it must have {_RECORD_BYTES:,} an image, '
-      f'and 1 to {_MOST_RECORDS:,} images.'
+      f'{name} has {size:,} bytes; it must have {cifar.record_bytes:,} an '
+      f'image, and 1 to {_MOST_RECORDS:,} images.'
     )
 
 
-def _read_batch(name: str, content: bytes) -> Split:
-  records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD_BYTES)
-  y_N = records[:, 0].astype(np.int32)
-  if y_N.max() >= len(CLASSES):
-    raise ValueError(
-      f'{name}: image {y_N.argmax()} has label {y_N.max()}; labels are 0 to '
-      f'{len(CLASSES) - 1}.'
-    )
-  x_NxCxHxW = records[:, 1:].reshape(-1, *_SHAPE_CHW)
-  return x_NxCxHxW.transpose(0, 2, 3, 1), y_N
-
-
-def write_tfds(folder: Path, splits: dict[str, Split]) -> None:
-  """Writes records, features and dataset_info.json, as tfds itself would."""
-  import tensorflow_datasets as tfds
-
-  core: Any = tfds.core  # loads its modules lazily, out of pyright's sight
-  identity = core.dataset_info.DatasetIdentity(
-    name='cifar10',
-    version=core.Version(VERSION),
-    data_dir=str(folder),
-    module_name='tensorflow_datasets.image_classification.cifar',
-  )
-  info = core.DatasetInfo(
-    builder=identity,
-    description=(
-      'CIFAR-10: 32x32 colour images in 10 classes, written by jaxnas.prepare '
-      'from the official binary version.'
-    ),
-    features=tfds.features.FeaturesDict(
-      {
-        'id': tfds.features.Text(),
-        'image': tfds.features.Image(shape=(32, 32, 3)),
-        'label': tfds.features.ClassLabel(names=CLASSES),
-      }
-    ),
-    supervised_keys=('image', 'label'),
-    homepage='https://www.cs.toronto.edu/~kriz/cifar.html',
-    citation=(
-      '@TECHREPORT{Krizhevsky09learningmultiple, author={Alex Krizhevsky}, '
-      'title={Learning multiple layers of features from tiny images}, '
-      'year={2009}}'
-    ),
-  )
-  info.set_file_format('array_record')
-  written = []
-  for split, (x_NxHxWxC, y_N) in splits.items():
-    template = core.ShardedFileTemplate(
-      dataset_name='cifar10',
-      data_dir=folder,
-      split=split,
-      filetype_suffix='array_record',
-    )
-    file = Path(template.sharded_filepath(shard_index=0, num_shards=1))
-    written.append(
-      core.SplitInfo(
-        name=split,
-        shard_lengths=[len(y_N)],
-        num_bytes=_write_records(file, split, x_NxHxWxC, y_N),
-        filename_template=template,
+def _read_batch(name: str, content: bytes, cifar: Cifar) -> Split:
+  """A record is its labels, then the red, the green and the blue plane."""
+  records = np.frombuffer(content, np.uint8).reshape(-1, cifar.record_bytes)
+  y_NxL = records[:, : len(cifar.labels)].astype(np.int32)
+  for (feature, classes, _), y_N in zip(cifar.labels, y_NxL.T, strict=True):
+    if y_N.max() >= classes:
+      raise ValueError(
+        f'{name}: image {y_N.argmax()} has {feature} {y_N.max()}; {feature}s '
+        f'are 0 to {classes - 1}.'
       )
+  x_NxCxHxW = records[:, len(cifar.labels) :].reshape(-1, 3, 32, 32)
+  return x_NxCxHxW.transpose(0, 2, 3, 1), y_NxL
+
+
+def _read_names(name: str, content: bytes, label: Label) -> tuple[str, ...]:
+  names = tuple(content.decode(errors='replace').split())
+  if len(names) != label.classes:
+    raise ValueError(
+      f'{name} has {len(names)} names; it must have {label.classes}.'
     )
-  info.set_splits(core.splits.SplitDict(written))
-  info.write_to_directory(folder)
-
-
-def _write_records(
-  file: Path,
-  split: str,
-  x_NxHxWxC: UInt8[np.ndarray, 'N 32 32 3'],
-  y_N: Int[np.ndarray, ' N'],
-) -> int:
-  """Returns the bytes of the records, without the file's own overhead."""
-  from array_record.python import (
-    array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
-  )
-  from PIL import Image
-  from tensorflow_datasets import proto
-
-  # Messages are made when they are imported, out of pyright's sight.
-  pb: Any = proto.tf_feature_pb2
-  pb_example: Any = proto.tf_example_pb2
-
-  def bytes_of(value: bytes) -> Any:
-    return pb.Feature(bytes_list=pb.BytesList(value=[value]))
-
-  count = 0
-  try:
-    # One record a group, so that a single one can be read at random.
-    writer = array_record_module.ArrayRecordWriter(str(file), 'group_size:1')
-    with progress.bar(f'writing {split} images', len(y_N)) as advance:
-      for i, (x_HxWxC, y) in enumerate(zip(x_NxHxWxC, y_N, strict=True)):
-        png = io.BytesIO()
-        Image.fromarray(x_HxWxC).save(png, 'PNG')
-        features = {
-          'id': bytes_of(f'{split}_{i:05d}'.encode()),
-          'image': bytes_of(png.getvalue()),
-          'label': pb.Feature(int64_list=pb.Int64List(value=[int(y)])),
-        }
-        record = pb_example.Example(
-          features=pb.Features(feature=features)
-        ).SerializeToString(deterministic=True)
-        writer.write(record)
-        count += len(record)
-        advance(1, '')
-    writer.close()
-  except RuntimeError as error:
-    # So does array_record report a full disk.
-    raise OSError(f'{file.name} could not be written: {error}') from error
-  return count
+  return names

@@ -1,5 +1,7 @@
 """Images on the device as uint8: indexed, cropped, flipped, scaled in jit."""
 
+import itertools
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -35,6 +37,30 @@ class DeviceImages:
       jnp.asarray(source.mean_C, jnp.float32),
       jnp.asarray(source.std_C, jnp.float32),
     )
+
+
+@struct.dataclass
+class Inputs:
+  """What a step needs besides its number."""
+
+  images: DeviceImages
+  order_N: Int[Array, ' N']
+  """Of the images in this epoch."""
+  key: Any
+  """Of the augmentation; a step folds its number in."""
+
+
+def feed(
+  images: DeviceImages, seed: int, step: int, steps_per_epoch: int
+) -> Generator[Inputs]:
+  """Inputs of a step and of those that follow, without end."""
+  key = streams.key(seed, 'augment')
+  for epoch in itertools.count(step // steps_per_epoch):
+    order_N = epoch_order(seed, epoch, len(images.y_N))
+    inputs = Inputs(images, order_N, key)
+    while step < (epoch + 1) * steps_per_epoch:
+      yield inputs
+      step += 1
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Int[Array, ' N']:

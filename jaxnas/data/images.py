@@ -1,7 +1,6 @@
 """Sources of images, all of them uint8 in memory."""
 
 import dataclasses
-import difflib
 import io
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxnas import runs
+from jaxnas.data import cifar, imagenet16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,56 +25,52 @@ class Images:
   """Of the training pixels, in [0, 1]."""
   std_C: Float[np.ndarray, ' C']
 
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self.x_train.shape[1:]
+
 
 def load(name: str, dir: str | None = None) -> Images:
   """A data set by name.
 
   Args:
-    name: digits, cifar10 or arrays.
-    dir: for cifar10 the folder that `python -m jaxnas.prepare` wrote, or
-      any tfds folder of ArrayRecord files; for arrays an npz with x_train,
-      y_train, x_test, y_test.
+    name: one of `NAMES`.
+    dir: for cifar10 and cifar100 the folder that `python -m jaxnas.prepare`
+      wrote, or any tfds folder of ArrayRecord files; for imagenet16_120 the
+      folder that it wrote; for arrays an npz with x_train, y_train, x_test,
+      y_test.
 
   Raises:
-    ValueError: no such name, or data that is not as it must be.
+    ValueError: data that is not as it must be.
     FileNotFoundError: the data is not there; says which command makes it.
   """
-  if name not in NAMES:
-    near = difflib.get_close_matches(name, NAMES, 1)
-    hint = f' Did you mean {near[0]}?' if near else ''
-    raise ValueError(f'data.name {name!r} is none of {", ".join(NAMES)}.{hint}')
   if name == 'digits':
     return _digits()
   if dir is None:
     raise FileNotFoundError(
       f'data.name {name} needs --data.dir'
       + (
-        ' D; python -m jaxnas.prepare cifar10 --dir D makes it.'
-        if name == 'cifar10'
-        else ': an npz with x_train, y_train, x_test, y_test.'
+        ': an npz with x_train, y_train, x_test, y_test.'
+        if name == 'arrays'
+        else f' D; {_command(name, "D")} makes it.'
       )
     )
-  return _cifar10(Path(dir)) if name == 'cifar10' else _arrays(Path(dir))
+  folder = Path(dir)
+  if name == 'arrays':
+    return _arrays(folder)
+  if name == 'imagenet16_120':
+    return _imagenet16_120(folder)
+  return _cifar(folder, cifar.KINDS[name])
 
 
-NAMES = ('digits', 'cifar10', 'arrays')
+NAMES = ('digits', 'cifar10', 'cifar100', 'imagenet16_120', 'arrays')
+ARRAYS = ('x_train', 'y_train', 'x_test', 'y_test')
 
 
-def split(
-  count: int, fraction: float, rng: np.random.Generator
-) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V']]:
-  """Disjoint indices of training and validation images, each ascending.
-
-  Raises ValueError where the fraction is not in (0, 1].
-
-  >>> [len(part) for part in split(10, 0.7, np.random.default_rng(0))]
-  [7, 3]
-  """
-  if not 0 < fraction <= 1:
-    raise ValueError(f'fraction is {fraction}; it must be in (0, 1].')
-  order = rng.permutation(count)
-  cut = round(count * fraction)
-  return np.sort(order[:cut]), np.sort(order[cut:])
+def _command(name: str, folder: Path | str) -> str:
+  """What prepares a data set."""
+  taken = ' --from BATCHES --trust_pickle' if name == 'imagenet16_120' else ''
+  return f'python -m jaxnas.prepare {name} --dir {folder}{taken}'
 
 
 def _with_moments(x_train, y_train, x_test, y_test, classes: int) -> Images:
@@ -106,38 +102,38 @@ def _digits() -> Images:
   return _with_moments(x[train], y[train], x[test], y[test], 10)
 
 
-def _cifar10(folder: Path) -> Images:
+def _cifar(folder: Path, kind: cifar.Cifar) -> Images:
   """Through tensorflow-datasets' ArrayRecord reader, without TensorFlow."""
-  infos = sorted(folder.glob('cifar10/*/dataset_info.json'))
+  command = _command(kind.name, folder)
+  infos = sorted(folder.glob(f'{kind.name}/*/dataset_info.json'))
   if not infos:
-    raise FileNotFoundError(
-      f'no cifar10 in {folder}: python -m jaxnas.prepare cifar10 --dir '
-      f'{folder} makes it.'
-    )
+    raise FileNotFoundError(f'no {kind.name} in {folder}: {command} makes it.')
   import tensorflow_datasets as tfds
 
   try:
     builder = tfds.builder_from_directory(infos[-1].parent)
-    train, test = (_decode(builder, name) for name in ('train', 'test'))
+    train, test = (
+      _decode(builder, name, kind.classes) for name in ('train', 'test')
+    )
   except Exception as error:
     # tfds lets whatever its readers raise pass, some of it over many lines.
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
     raise ValueError(
       f'{infos[-1].parent} is no readable ArrayRecord data set: move it away, '
-      f'and python -m jaxnas.prepare cifar10 --dir {folder} makes it anew '
-      f'({reason[:200]}).'
+      f'and {command} makes it anew ({reason[:200]}).'
     ) from error
   return Images(
     *train,
     *test,
-    classes=10,
-    # The constants in general use.
-    mean_C=np.array([0.4914, 0.4822, 0.4465]),
-    std_C=np.array([0.2470, 0.2435, 0.2616]),
+    classes=kind.classes,
+    mean_C=np.array(kind.mean_C),
+    std_C=np.array(kind.std_C),
   )
 
 
-def _decode(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+def _decode(
+  builder: Any, split: str, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
   import tensorflow_datasets as tfds
   from PIL import Image
 
@@ -156,7 +152,7 @@ def _decode(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     ]
   )
   y_N = np.array([record['label'] for record in records], np.int32)
-  if y_N.min() < 0 or y_N.max() > 9:
+  if y_N.min() < 0 or y_N.max() >= classes:
     raise ValueError(f'labels of {split} are {y_N.min()} to {y_N.max()}')
   return x_NxHxWxC, y_N
 
@@ -168,9 +164,30 @@ def _arrays(file: Path) -> Images:
       f'data.dir {file} is no file: data.name arrays reads an npz with '
       'x_train, y_train, x_test, y_test.'
     )
-  keys = ('x_train', 'y_train', 'x_test', 'y_test')
-  arrays = runs.read_npz(file, keys)
-  if missing := [key for key in keys if key not in arrays]:
+  arrays = _read_npz(file)
+  classes = 1 + max(int(arrays[key].max()) for key in ('y_train', 'y_test'))
+  return _with_moments(**arrays, classes=classes)
+
+
+def _imagenet16_120(folder: Path) -> Images:
+  file = folder / imagenet16.FILE
+  if not file.is_file():
+    command = _command('imagenet16_120', folder)
+    raise FileNotFoundError(f'no {file.name} in {folder}: {command} makes it.')
+  arrays = _read_npz(file)
+  for key in ('y_train', 'y_test'):
+    if arrays[key].max() >= imagenet16.CLASSES:
+      raise ValueError(
+        f'{file}: {key} goes to {arrays[key].max()}; labels are 0 to '
+        f'{imagenet16.CLASSES - 1}.'
+      )
+  return _with_moments(**arrays, classes=imagenet16.CLASSES)
+
+
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+  """Raises ValueError where they are no images with labels."""
+  arrays = runs.read_npz(file, ARRAYS)
+  if missing := [key for key in ARRAYS if key not in arrays]:
     raise ValueError(f'{file} lacks {", ".join(missing)}.')
   for part in ('train', 'test'):
     x, y = arrays[f'x_{part}'], arrays[f'y_{part}']
@@ -201,5 +218,4 @@ def _arrays(file: Path) -> Images:
       f'{file}: channel {constant_C.argmax()} of x_train is constant; it has '
       'no standard deviation to divide by: leave it out.'
     )
-  classes = 1 + max(int(arrays[key].max()) for key in ('y_train', 'y_test'))
-  return _with_moments(**arrays, classes=classes)
+  return arrays

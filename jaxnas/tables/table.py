@@ -3,8 +3,6 @@
 import dataclasses
 import importlib.resources
 import json
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,15 @@ from jaxtyping import Float, Int
 
 from jaxnas import runs
 from jaxnas.spaces import Space
+from jaxnas.tables import files
 
-# Percent. NAS-Bench-Macro's means are those of its values to the last digit.
-MEAN_TOLERANCE = 1e-6
+# How to get the tables that are published.
+_PREPARED = {
+  'nas_bench_macro': 'python -m jaxnas.prepare nas_bench_macro --dir D',
+  'nas_bench_201': (
+    'python -m jaxnas.prepare nas_bench_201 --from NATS --dir D --trust_pickle'
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,39 +48,36 @@ def shipped(space: Space) -> bool:
   return _shipped_file(space).is_file()
 
 
-def load(space: Space, file: Path | None = None) -> Table:
+def load(
+  space: Space, file: Path | None = None, images: str = 'cifar10'
+) -> Table:
   """A table by file, or the one that the package brings.
 
-  Reads the format of `dump` and the json of NAS-Bench-Macro, strictly.
+  Reads, strictly, what `dump` writes, the json of NAS-Bench-Macro and the npz
+  of NAS-Bench-201, whose accuracies are those on `images`.
 
   Raises:
     FileNotFoundError: no file; says how to get one.
     ValueError: names the file, the entry and what is wrong with it.
   """
   if file is None and not shipped(space):
+    command = _PREPARED.get(space.name)
     raise FileNotFoundError(
       f'no table of {space.name} is shipped: give --table FILE'
-      + (
-        '; python -m jaxnas.prepare nas_bench_macro --dir D fetches it.'
-        if space.name == 'nas_bench_macro'
-        else '.'
-      )
+      + (f'; {command} makes it.' if command else '.')
     )
   source = _shipped_file(space) if file is None else file
   if not source.is_file():
     raise FileNotFoundError(f'table {file} does not exist.')
   try:
-    content = json.loads(
-      source.read_text(encoding='utf-8'),
-      object_pairs_hook=_without_duplicates,
-    )
-    _check_finite('', content)
-    return from_seeds(space, _seeds(space, content))
-  except RecursionError:
-    raise ValueError(f'table {source}: is nested too deeply.') from None
+    if file is not None and file.suffix == '.npz':
+      seeds_AxS = files.read_npz(space, file, images)
+    else:
+      seeds_AxS = files.read_json(space, source.read_text('utf-8'))
   except ValueError as error:
     # json's own errors and those of decoding are ValueErrors too.
     raise ValueError(f'table {source}: {error}') from None
+  return from_seeds(space, seeds_AxS)
 
 
 def dump(table: Table, file: Path, **facts: Any) -> None:
@@ -102,87 +103,3 @@ def dump(table: Table, file: Path, **facts: Any) -> None:
 
 def _shipped_file(space: Space) -> Any:
   return importlib.resources.files('jaxnas') / 'truth' / f'{space.name}.json'
-
-
-def _seeds(space: Space, content: Any) -> Float[np.ndarray, 'A S']:
-  """Rows in the order of the space's enumeration."""
-  if not isinstance(content, dict):
-    raise ValueError(f'a {type(content).__name__}, not an object.')
-  if 'accuracy' in content:
-    if content.get('space') != space.name:
-      raise ValueError(
-        f'is of space {content.get("space")!r}, not {space.name!r}.'
-      )
-    entries = dict(_own_entries(content['accuracy']))
-  else:
-    entries = dict(_macro_entries(content))
-  index = {
-    space.format(arch_E): a for a, arch_E in enumerate(space.enumerate())
-  }
-  for name in entries:
-    if name not in index:
-      raise ValueError(f'{name!r} is no architecture of {space.name}.')
-  for name in index:
-    if name not in entries:
-      raise ValueError(f'architecture {name!r} is missing.')
-  rows = [entries[name] for name in index]
-  for name, row in zip(index, rows, strict=True):
-    if len(row) != len(rows[0]):
-      raise ValueError(
-        f'{name!r} has {len(row)} seeds, {next(iter(index))!r} {len(rows[0])}.'
-      )
-  return np.array(rows, np.float64)
-
-
-def _own_entries(accuracy: Any) -> Iterator[tuple[str, list[float]]]:
-  if not isinstance(accuracy, dict):
-    raise ValueError("'accuracy' is no object.")
-  for name, values in accuracy.items():
-    yield name, _numbers(name, values, most=1.0)
-
-
-def _macro_entries(content: dict) -> Iterator[tuple[str, list[float]]]:
-  for name, entry in content.items():
-    if not isinstance(entry, dict):
-      raise ValueError(f'{name!r} is {entry!r:.40}, not an object.')
-    for key in ('test_acc', 'mean_acc'):
-      if key not in entry:
-        raise ValueError(f'{name!r} lacks {key!r}.')
-    values = _numbers(name, entry['test_acc'], most=100.0)
-    (mean,) = _numbers(name, [entry['mean_acc']], most=100.0)
-    if abs(mean - sum(values) / len(values)) > MEAN_TOLERANCE:
-      raise ValueError(f'{name!r}: mean_acc {mean} is not that of test_acc.')
-    yield name, [value / 100 for value in values]
-
-
-def _numbers(name: str, values: Any, *, most: float) -> list[float]:
-  if not isinstance(values, list) or not values:
-    raise ValueError(f'{name!r} has {values!r:.40}, not a list of accuracies.')
-  for value in values:
-    if type(value) not in (int, float) or not 0 <= value <= most:
-      raise ValueError(
-        f'{name!r} has accuracy {value!r:.40}; it must be a number in '
-        f'[0, {most:g}].'
-      )
-  return [float(value) for value in values]
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  out: dict[str, Any] = {}
-  for key, value in pairs:
-    if key in out:
-      raise ValueError(f'{key!r} stands there twice.')
-    out[key] = value
-  return out
-
-
-def _check_finite(where: str, value: Any) -> None:
-  # Python reads NaN, Infinity and 1e999, which no JSON may hold.
-  if isinstance(value, float) and not math.isfinite(value):
-    raise ValueError(f'{where} is {value}, no finite number.')
-  if isinstance(value, dict):
-    for key, inner in value.items():
-      _check_finite(f'{where}[{key!r}]', inner)
-  elif isinstance(value, list):
-    for i, inner in enumerate(value):
-      _check_finite(f'{where}[{i}]', inner)

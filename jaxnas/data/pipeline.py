@@ -1,0 +1,186 @@
+"""From a data set to batches, in memory or streamed from its files."""
+
+import dataclasses
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxnas.data import device, encoded, stream
+from jaxnas.data.images import Images
+from jaxnas.data.photos import Photos
+
+DataSet = Images | Photos
+
+
+class Training(NamedTuple):
+  """The batches of training, a function of (seed, step)."""
+
+  feed: Callable[[int, int], Generator[Any]]
+  """(seed, step) -> inputs of that step and of those that follow."""
+  batch: Callable[[Any, Int[Array, '']], tuple[Array, Array]]
+  """(inputs, step) -> images as the network takes them and labels, in jit."""
+  steps_per_epoch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Images of one purpose, prepared without augmentation."""
+
+  read: Callable[[Int[np.ndarray, ' B']], tuple[Any, Any]]
+  """Indices below `count` -> uint8 images and labels."""
+  count: int
+  normalise: Callable[[Any], Float[Array, 'B H W C']]
+
+  def __len__(self) -> int:
+    return self.count
+
+  def batch(
+    self, indices_B: Int[np.ndarray, ' B']
+  ) -> tuple[Float[Array, 'B H W C'], Int[Array, ' B']]:
+    x_BxHxWxC, y_B = self.read(indices_B)
+    return self.normalise(x_BxHxWxC), jnp.asarray(y_B)
+
+
+def divide(
+  labels_N: Int[np.ndarray, ' N'],
+  fraction: float | None,
+  holdout: int | None,
+  rng: np.random.Generator,
+) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V']]:
+  """Disjoint indices of training and validation images, each ascending.
+
+  Args:
+    labels_N: of the images to divide.
+    fraction: share to train on; None where `holdout` is given.
+    holdout: images of each class to validate on.
+    rng: picks them.
+
+  Raises ValueError where that is not possible.
+  """
+  if holdout is not None:
+    return encoded.hold_out(labels_N, holdout, rng)
+  if fraction is None or not 0 < fraction <= 1:
+    raise ValueError(f'fraction is {fraction}; it must be in (0, 1].')
+  order = rng.permutation(len(labels_N))
+  cut = round(len(order) * fraction)
+  return np.sort(order[:cut]), np.sort(order[cut:])
+
+
+def training(
+  images: DataSet,
+  indices_T: Int[np.ndarray, ' T'],
+  *,
+  batch_size: int,
+  crop_padding: int,
+  flip: bool,
+  dtype: Any,
+) -> Training:
+  """Augmented batches of some training images.
+
+  Args:
+    images: the data set. One in memory is cropped with `crop_padding`; a
+      streamed one to random parts of the image.
+    indices_T: which of its training images.
+    batch_size: B; an epoch drops the rest of T / B.
+    crop_padding: black pixels around an image before a random crop.
+    flip: mirror half of the images.
+    dtype: of the images.
+
+  Raises ValueError where they do not fill a batch.
+  """
+  steps = len(indices_T) // batch_size
+  if steps == 0:
+    raise ValueError(
+      f'data.batch_size {batch_size} is above the {len(indices_T)} training '
+      'images.'
+    )
+  if isinstance(images, Photos):
+    return _streamed(images, indices_T, batch_size, flip, dtype)
+  resident = device.DeviceImages.put(
+    images, images.x_train[indices_T], images.y_train[indices_T]
+  )
+
+  def batch(inputs: device.Inputs, step):
+    start = step % steps * batch_size
+    indices_B = jax.lax.dynamic_slice(inputs.order_N, (start,), (batch_size,))
+    return device.batch(
+      inputs.images,
+      indices_B,
+      jax.random.fold_in(inputs.key, step),
+      crop_padding=crop_padding,
+      flip=flip,
+      dtype=dtype,
+    )
+
+  return Training(
+    lambda seed, step: device.feed(resident, seed, step, steps), batch, steps
+  )
+
+
+def _streamed(
+  images: Photos,
+  indices_T: Int[np.ndarray, ' T'],
+  batch_size: int,
+  flip: bool,
+  dtype: Any,
+) -> Training:
+  normalise = _normaliser(images, dtype)
+
+  def feed(seed, step):
+    return stream.feed(
+      images.train,
+      indices_T,
+      seed=seed,
+      batch_size=batch_size,
+      size=images.size,
+      flip=flip,
+      workers=images.workers,
+      on_error=images.on_error,
+      skipped=images.skipped,
+    )(step)
+
+  def batch(inputs, step):
+    del step
+    x_BxHxWxC, y_B = inputs
+    return normalise(x_BxHxWxC), y_B
+
+  return Training(feed, batch, len(indices_T) // batch_size)
+
+
+def split(
+  images: DataSet, part: str, indices_M: Int[np.ndarray, ' M'], dtype: Any
+) -> Split:
+  """Some images of the 'train' or 'test' part."""
+  if isinstance(images, Photos):
+
+    def read(indices_B: Int[np.ndarray, ' B']) -> tuple[Any, Any]:
+      return stream.read(
+        getattr(images, part),
+        indices_M[indices_B],
+        size=images.size,
+        on_error=images.on_error,
+        skipped=images.skipped,
+      )
+
+    return Split(read, len(indices_M), _normaliser(images, dtype))
+  x_NxHxWxC, y_N = getattr(images, f'x_{part}'), getattr(images, f'y_{part}')
+  resident = device.DeviceImages.put(
+    images, x_NxHxWxC[indices_M], y_N[indices_M]
+  )
+  return Split(
+    lambda indices_B: (resident.x_NxHxWxC[indices_B], resident.y_N[indices_B]),
+    len(indices_M),
+    _normaliser(images, dtype),
+  )
+
+
+def _normaliser(
+  images: DataSet, dtype: Any
+) -> Callable[[Any], Float[Array, 'B H W C']]:
+  mean_C = jnp.asarray(images.mean_C, jnp.float32)
+  std_C = jnp.asarray(images.std_C, jnp.float32)
+  return lambda x_BxHxWxC: device.normalise(x_BxHxWxC, mean_C, std_C, dtype)
