@@ -9,27 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Int
 
 from jaxnas import data, density, samplers, spaces, streams, supernets
 from jaxnas.config import Config
 from jaxnas.training import optimizer, step
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-  """Images of one purpose on the device, prepared without augmentation."""
-
-  images: data.DeviceImages
-  dtype: Any
-
-  def __len__(self) -> int:
-    return len(self.images.y_N)
-
-  def batch(
-    self, indices_B: Int[np.ndarray, ' B']
-  ) -> tuple[Float[Array, 'B H W C'], Int[Array, ' B']]:
-    return data.batch(self.images, jnp.asarray(indices_B), dtype=self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,25 +22,32 @@ class Experiment:
 
   config: Config
   space: spaces.Space
-  archs_AxE: Int[np.ndarray, 'A E']
   net: Any
   sampler: samplers.Sampler
   init_state: Callable[[], step.TrainState]
   step_fn: step.Step
-  train: Split
-  ranking: Split
-  density: Split
+  training: data.Training
+  ranking: data.Split
+  density: data.Split
   ranking_archs_AxE: Int[np.ndarray, 'A E']
-  steps_per_epoch: int
+  skipped: set[str]
+  """Names of images that could not be read so far."""
 
   @property
   def warmup_steps(self) -> int:
     """Steps before the density is estimated."""
-    return self.config.warmup_epochs * self.steps_per_epoch
+    return self.config.warmup_epochs * self.training.steps_per_epoch
 
-  def order(self, epoch: int) -> Int[Array, ' N']:
-    """Order of the training images in an epoch."""
-    return data.epoch_order(self.config.seed, epoch, len(self.train))
+
+@dataclasses.dataclass(frozen=True)
+class StandAlone:
+  """What training architectures alone needs."""
+
+  space: spaces.Space
+  net: supernets.StandAlone
+  optimizer: Any
+  training: data.Training
+  test: data.Split
 
 
 def dtype(precision: str) -> Any:
@@ -66,41 +57,64 @@ def dtype(precision: str) -> Any:
   return jnp.dtype(precision)
 
 
-def images(config: Config, space: spaces.Space) -> data.Images:
-  """Raises ValueError where the images do not fit the space."""
-  loaded = data.load(config.data.name, config.data.dir)
-  if loaded.x_train.shape[1:] != space.image_shape:
-    raise ValueError(
-      f'space {space.name} takes images of {_size(space.image_shape)}; data '
-      f'{config.data.name} has {_size(loaded.x_train.shape[1:])}.'
-    )
-  if loaded.classes != space.classes:
-    raise ValueError(
-      f'space {space.name} has {space.classes} classes; data '
-      f'{config.data.name} has {loaded.classes}.'
-    )
-  return loaded
+def images(config: Config) -> data.DataSet:
+  """Raises ValueError or FileNotFoundError."""
+  given = config.data
+  return data.load(
+    given.name,
+    given.dir,
+    size=given.size,
+    workers=given.workers,
+    on_error=given.on_error,
+  )
 
 
-def training_images(
-  config: Config, loaded: data.Images
-) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V'], int]:
-  """Indices of training and validation images, and the steps of an epoch.
-
-  Raises ValueError where they do not fill a batch.
-  """
-  train_T, validation_V = data.split(
-    len(loaded.y_train),
+def divide(
+  config: Config, loaded: data.DataSet
+) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V']]:
+  """Indices of training and validation images."""
+  return data.divide(
+    loaded.y_train,
     config.data.train_fraction,
+    config.data.holdout,
     streams.rng(config.seed, 'split'),
   )
-  steps_per_epoch = len(train_T) // config.data.batch_size
-  if steps_per_epoch == 0:
+
+
+def training(
+  config: Config, loaded: data.DataSet, indices_T: Int[np.ndarray, ' T']
+) -> data.Training:
+  """Raises ValueError where the images do not fill a batch."""
+  return data.training(
+    loaded,
+    indices_T,
+    batch_size=config.data.batch_size,
+    crop_padding=config.data.crop_padding,
+    flip=config.data.flip,
+    dtype=dtype(config.precision),
+  )
+
+
+def network(
+  config: Config,
+  space: spaces.Space,
+  *,
+  affine: bool = False,
+  running: bool = False,
+) -> Any:
+  """Raises ValueError where the space has no such option."""
+  activation = config.supernet.activation
+  if activation and not isinstance(space, spaces.ChainSpace):
     raise ValueError(
-      f'data.batch_size {config.data.batch_size} is above the {len(train_T)} '
-      'training images.'
+      f'supernet.activation is of MB blocks; {space.name} has none.'
     )
-  return train_T, validation_V, steps_per_epoch
+  return supernets.build(
+    space,
+    dtype=dtype(config.precision),
+    affine=affine,
+    running=running,
+    activation=activation,
+  )
 
 
 def sgd(config: Config, epochs: int, steps_per_epoch: int) -> Any:
@@ -117,8 +131,35 @@ def sgd(config: Config, epochs: int, steps_per_epoch: int) -> Any:
     momentum=given.momentum,
     nesterov=given.nesterov,
     weight_decay=given.weight_decay,
+    decay_all=given.decay == 'all',
     clip_norm=given.clip_norm,
     freeze_unused=given.freeze_unused,
+  )
+
+
+def stand_alone(config: Config, arch: str | None) -> StandAlone:
+  """Raises ValueError or FileNotFoundError, one line, before any work.
+
+  Args:
+    config: of the experiment.
+    arch: the only architecture to train, in the space's notation; None:
+      any of them, with one compiled program for all.
+  """
+  loaded = images(config)
+  space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
+  fixed = None if arch is None else tuple(space.parse(arch).tolist())
+  if fixed is None:
+    space.enumerate()  # says so where that is not possible
+  batches = training(config, loaded, divide(config, loaded)[0])
+  net = network(config, space, affine=True, running=True)
+  return StandAlone(
+    space=space,
+    net=supernets.StandAlone(net, fixed),
+    optimizer=sgd(config, config.retrain.epochs, batches.steps_per_epoch),
+    training=batches,
+    test=data.split(
+      loaded, 'test', np.arange(len(loaded.y_test)), dtype(config.precision)
+    ),
   )
 
 
@@ -128,30 +169,26 @@ def experiment(config: Config) -> Experiment:
     wanted = getattr(config.logging, extra)
     if wanted and importlib.util.find_spec(module) is None:
       raise ValueError(f"logging.{extra} needs pip install 'jaxnas[{extra}]'.")
-  seed = config.seed
-  space = spaces.get(config.space)
-  archs_AxE = space.enumerate()
-  loaded = images(config, space)
-  compute = dtype(config.precision)
-
-  def split(x_NxHxWxC, y_N, indices_M) -> Split:
-    return Split(
-      data.DeviceImages.put(loaded, x_NxHxWxC[indices_M], y_N[indices_M]),
-      compute,
+  seed, compute = config.seed, dtype(config.precision)
+  loaded = images(config)
+  space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
+  if config.debiases and not space.enumerable:
+    raise ValueError(
+      f'{space.name} has {space.size:.2g} architectures: debiasing needs the '
+      'density of each. Set debias.temperature and debias.effective_fraction '
+      'to None.'
     )
+  net = network(config, space, affine=config.supernet.affine)
+  train_T, validation_V = divide(config, loaded)
+  batches = training(config, loaded, train_T)
 
-  train_M, validation_M, steps_per_epoch = training_images(config, loaded)
-  train = split(loaded.x_train, loaded.y_train, train_M)
-  if config.ranking.split == 'test':
-    x_rank, y_rank = loaded.x_test, loaded.y_test
-    pool_M = np.arange(len(y_rank))
-  else:
-    x_rank, y_rank, pool_M = loaded.x_train, loaded.y_train, validation_M
+  part = 'test' if config.ranking.split == 'test' else 'train'
+  pool_M = np.arange(len(loaded.y_test)) if part == 'test' else validation_V
   ranking_M = streams.rng(seed, 'ranking').permutation(pool_M)
   wanted = config.ranking.images or len(ranking_M)
   _at_most('ranking.images', wanted, len(ranking_M), 'images')
   needed = config.density.batches * config.density.batch_size
-  density_M = streams.rng(seed, 'density').permutation(validation_M)
+  density_M = streams.rng(seed, 'density').permutation(validation_V)
   if config.debiases and config.density.file is None:
     _at_most(
       'density.batches * density.batch_size',
@@ -159,57 +196,70 @@ def experiment(config: Config) -> Experiment:
       len(density_M),
       'validation images',
     )
-  ranking_archs_AxE = archs_AxE
-  if config.ranking.archs is not None:
-    _at_most(
-      'ranking.archs', config.ranking.archs, len(archs_AxE), 'architectures'
-    )
-    chosen = streams.rng(seed, 'ranking_archs').choice(
-      len(archs_AxE), config.ranking.archs, replace=False
-    )
-    ranking_archs_AxE = archs_AxE[np.sort(chosen)]
-  net = supernets.build(space, dtype=compute, affine=config.supernet.affine)
-  sampler = samplers.debiased(
-    samplers.PROPOSALS[config.sampler.name](
-      archs_AxE, paths=config.sampler.paths
-    ),
-    archs_AxE,
-    paths=config.sampler.paths,
+
+  sampler = samplers.PROPOSALS[config.sampler.name](
+    space, paths=config.sampler.paths
   )
-  updates = sgd(config, config.warmup_epochs + config.epochs, steps_per_epoch)
+  if space.enumerable:
+    sampler = samplers.debiased(
+      sampler, space.enumerate(), paths=config.sampler.paths
+    )
+  updates = sgd(
+    config, config.warmup_epochs + config.epochs, batches.steps_per_epoch
+  )
+  count = samplers.counter(space)
+  some_arch_E = np.zeros(space.positions, np.int32)
   built = Experiment(
     config=config,
     space=space,
-    archs_AxE=archs_AxE,
     net=net,
     sampler=sampler,
     init_state=lambda: step.init_state(
-      net, sampler, updates, space.image_shape, archs_AxE, seed
+      net, sampler, updates, count, supernets.init(net, some_arch_E, seed)
     ),
     step_fn=step.make_step(
       net,
       sampler,
       updates,
-      augmented(config, compute),
-      archs_AxE=archs_AxE,
-      batch_size=config.data.batch_size,
-      steps_per_epoch=steps_per_epoch,
+      batches.batch,
+      count,
       seed=seed,
+      label_smoothing=config.optimizer.label_smoothing,
     ),
-    train=train,
-    ranking=split(x_rank, y_rank, ranking_M[:wanted]),
-    density=split(loaded.x_train, loaded.y_train, density_M[:needed]),
-    ranking_archs_AxE=ranking_archs_AxE,
-    steps_per_epoch=steps_per_epoch,
+    training=batches,
+    ranking=data.split(loaded, part, ranking_M[:wanted], compute),
+    density=data.split(loaded, 'train', density_M[:needed], compute),
+    ranking_archs_AxE=ranking_archs(config, space),
+    skipped=getattr(loaded, 'skipped', set()),
   )
   if config.debiases:
     _check_density(built)
   return built
 
 
+def ranking_archs(
+  config: Config, space: spaces.Space
+) -> Int[np.ndarray, 'A E']:
+  """All, or as many as `ranking.archs` says, drawn with a fixed seed."""
+  wanted, rng = config.ranking.archs, streams.rng(config.seed, 'ranking_archs')
+  if not space.enumerable:
+    if wanted is None:
+      raise ValueError(
+        f'{space.name} has {space.size:.2g} architectures: set ranking.archs '
+        'to how many to rank.'
+      )
+    return space.random(rng, wanted)
+  archs_AxE = space.enumerate()
+  if wanted is None:
+    return archs_AxE
+  _at_most('ranking.archs', wanted, len(archs_AxE), 'architectures')
+  return archs_AxE[np.sort(rng.choice(len(archs_AxE), wanted, replace=False))]
+
+
 def _check_density(experiment: Experiment) -> None:
   """What the density will need after the warm-up."""
-  wanted, archs_AxE = experiment.config.density, experiment.archs_AxE
+  wanted = experiment.config.density
+  archs_AxE = experiment.space.enumerate()
   if wanted.file is not None:
     density.load(Path(wanted.file), archs_AxE)
     return
@@ -217,26 +267,6 @@ def _check_density(experiment: Experiment) -> None:
   density.select(experiment.net, params, archs_AxE, wanted.tensors)
 
 
-def augmented(config: Config, compute: Any) -> Callable[..., Any]:
-  """(images, indices_B, key) -> augmented batch, in jit."""
-
-  def batch(images, indices_B, key):
-    return data.batch(
-      images,
-      indices_B,
-      key,
-      crop_padding=config.data.crop_padding,
-      flip=config.data.flip,
-      dtype=compute,
-    )
-
-  return batch
-
-
 def _at_most(name: str, value: int, most: int, unit: str) -> None:
   if value > most:
     raise ValueError(f'{name} is {value}; there are {most} {unit}.')
-
-
-def _size(shape: tuple[int, ...]) -> str:
-  return 'x'.join(map(str, shape))

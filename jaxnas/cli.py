@@ -114,7 +114,8 @@ def outcome(workdir: Path) -> Iterator[None]:
       file=sys.stderr,
     )
     raise SystemExit(STOPPED) from None
-  except ArithmeticError as error:
+  except (ArithmeticError, OSError) as error:
+    # Of training, and of the disk or the images.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(1) from error
 

@@ -18,17 +18,26 @@ class Data:
   """The images and how they are prepared."""
 
   name: str = 'digits'
-  """digits (embedded), cifar10, or arrays (an npz of your own)."""
+  """digits (embedded), cifar10, cifar100, imagenet16_120, imagenet (streamed
+  from its files), or arrays (an npz of your own)."""
   dir: str | None = None
   """Where the images are: what `jaxnas.prepare` wrote, or the npz."""
-  train_fraction: float = 0.5
+  train_fraction: float | None = 0.5
   """Share of the training images to train on; the others are validation."""
+  holdout: int | None = None
+  """Validation images of each class; replaces train_fraction."""
   batch_size: int = 64
   """Images in a training step."""
   crop_padding: int = 0
   """Pixels of zero padding around the image before a random crop."""
   flip: bool = False
   """Mirror half of the training images."""
+  size: int = 224
+  """Of imagenet: height and width to which images are cropped."""
+  workers: int = 4
+  """Of imagenet: processes that decode images; 0 for threads."""
+  on_error: Literal['raise', 'skip'] = 'raise'
+  """Of imagenet: stop at an unreadable image, or replace and count it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +46,8 @@ class Supernet:
 
   affine: bool = False
   """Give batch normalisation a scale and a bias, shared as the weights are."""
+  activation: Literal['relu', 'relu6', 'hard_swish'] | None = None
+  """Of MB blocks; None: the space's own (mobilenet: hard_swish)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +118,10 @@ class Optimizer:
   """Nesterov's momentum."""
   weight_decay: float = 0.0
   """Added to the gradient before the momentum."""
+  decay: Literal['all', 'weights'] = 'all'
+  """What decays; weights: neither biases nor batch normalisation."""
+  label_smoothing: float = 0.0
+  """Share of a label's weight that all classes get alike."""
   clip_norm: float | None = None
   """Largest global norm of the gradient."""
   lr_warmup_steps: int = 0
@@ -163,6 +178,8 @@ class Retrain:
   """Epochs of each."""
   seeds: int = 3
   """Runs of each, with other weights and other batches."""
+  ema_decay: float | None = None
+  """Test a moving average of the weights that keeps this share a step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +189,8 @@ class Config:
   seed: int = 0
   """Every random number is a function of it."""
   space: str = 'digits'
-  """digits, pooling or nas_bench_macro."""
+  """digits, pooling, nas_bench_macro, nas_bench_201, mobilenet, or
+  mobilenet_strict (no identity where the shape changes)."""
   warmup_epochs: int = 10
   """Epochs before the density is estimated."""
   epochs: int = 20
@@ -208,7 +226,10 @@ class Config:
 NOT_THE_EXPERIMENT = ('checkpoint', 'logging')
 
 # Fields of which one replaces the other: (section, fields).
-ALTERNATIVES = (('debias', ('temperature', 'effective_fraction')),)
+ALTERNATIVES = (
+  ('debias', ('temperature', 'effective_fraction')),
+  ('data', ('train_fraction', 'holdout')),
+)
 
 
 def find(name: str) -> Path:

@@ -22,15 +22,18 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @contextlib.contextmanager
 def bar(
-  label: str, total: int, *, done: int = 0
+  label: str | None, total: int, *, done: int = 0
 ) -> Iterator[Callable[[int, str], None]]:
   """Yields advance(count, text); the text stands behind the bar.
 
   Args:
-    label: what is going on.
+    label: what is going on; None shows nothing.
     total: units of work.
     done: those that an earlier run did.
   """
+  if label is None:
+    yield lambda count, text: None
+    return
   console = Console(stderr=True)
   if console.is_terminal:
     with Progress(
@@ -68,7 +71,7 @@ def bar(
 
 def track(
   items: Iterable[T],
-  label: str,
+  label: str | None,
   total: int,
   poll: Callable[[], None] = lambda: None,
 ) -> Iterator[T]:

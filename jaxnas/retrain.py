@@ -7,17 +7,23 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxnas import cli, correlation, progress, runs, spaces, tables
+from jaxnas import cli, correlation, progress, runs, tables
 from jaxnas.config import Config
 from jaxnas.spaces import Space
+
+if TYPE_CHECKING:
+  from jaxnas.build import StandAlone
+  from jaxnas.training.preemption import Preemption
+  from jaxnas.training.step import TrainState
 
 # (arch_E, seed) -> accuracy on the test images.
 Trainer = Callable[[Int[np.ndarray, ' E'], int], float]
@@ -30,54 +36,89 @@ class Retrain(cli.Command):
   arch: str | None = None
   """One architecture, in the space's notation."""
   all: bool = False
-  """Every architecture of the space; writes table.json."""
+  """Every architecture of the space, with one program; writes table.json."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = cli.parse(Retrain, argv)
   config = args.experiment
   workdir = args.workdir or runs.new_workdir(args.config or 'retrain')
+  from jaxnas import build
   from jaxnas.training.preemption import Preemption
 
   cli.keep_compiled()
   with cli.usage_errors():
-    space = spaces.get(config.space)
     if args.all == (args.arch is not None):
       raise ValueError('give either --arch ARCH or --all.')
-    archs_AxE = (
-      space.enumerate() if args.all else space.parse(args.arch or '')[None]
-    )
-    trainer = make_trainer(config)
+    built = build.stand_alone(config, args.arch)
     runs.open_run(workdir, config, resume=args.resume)
+  space = built.space
   with cli.outcome(workdir), Preemption() as preemption:
+    trainer = make_trainer(
+      config, built, None if args.all else workdir, preemption
+    )
     accuracy_AxS = retrain(
       space,
-      archs_AxE,
+      space.enumerate() if args.all else space.parse(args.arch or '')[None],
       trainer,
       range(config.retrain.seeds),
       workdir / 'results.jsonl',
       preemption.check,
     )
-    if args.all:
-      facts = {
-        'data': config.data.name,
-        'agreement_of_two_seeds': agreement(accuracy_AxS, 1),
-        'agreement_of_halves': agreement(
-          accuracy_AxS, config.retrain.seeds // 2
-        ),
-        **runs.environment(),
-      }
-      table = tables.from_seeds(space, accuracy_AxS)
-      tables.dump(table, workdir / 'table.json', **facts)
-      print(
-        f'{workdir / "table.json"}: {len(archs_AxE)} architectures, accuracy '
-        f'{accuracy_AxS.mean(1).min():.2%} to {accuracy_AxS.mean(1).max():.2%}'
-        f', Kendall {facts["agreement_of_two_seeds"]} between two seeds, '
-        f'{facts["agreement_of_halves"]} between halves of them'
-      )
-    else:
-      print(f'{args.arch}: {accuracy_AxS.mean():.2%} {accuracy_AxS[0]}')
+  if args.all:
+    finish_all(config, space, accuracy_AxS, workdir / 'table.json')
+  else:
+    finish_one(config, space, args.arch or '', accuracy_AxS[0], workdir)
   return 0
+
+
+def finish_all(
+  config: Config,
+  space: Space,
+  accuracy_AxS: Float[np.ndarray, 'A S'],
+  file: Path,
+) -> None:
+  """Writes the truth of a space, and says how far it can be trusted."""
+  facts = {
+    'data': config.data.name,
+    'agreement_of_two_seeds': agreement(accuracy_AxS, 1),
+    'agreement_of_halves': agreement(accuracy_AxS, config.retrain.seeds // 2),
+    **runs.environment(),
+  }
+  tables.dump(tables.from_seeds(space, accuracy_AxS), file, **facts)
+  mean_A = accuracy_AxS.mean(1)
+  print(
+    f'{file}: {len(mean_A)} architectures, accuracy {mean_A.min():.2%} to '
+    f'{mean_A.max():.2%}, Kendall {facts["agreement_of_two_seeds"]} between '
+    f'two seeds, {facts["agreement_of_halves"]} between halves of them'
+  )
+
+
+def finish_one(
+  config: Config,
+  space: Space,
+  arch: str,
+  accuracy_S: Float[np.ndarray, ' S'],
+  workdir: Path,
+) -> None:
+  """Writes result.json, and prints it."""
+  costs = space.costs(space.parse(arch)[None])
+  result = {
+    'space': space.name,
+    'arch': arch,
+    'data': config.data.name,
+    'accuracy': float(accuracy_S.mean()),
+    'seeds': accuracy_S.tolist(),
+    'params': int(costs.params_A[0]),
+    'macs': int(costs.macs_A[0]),
+    **runs.environment(),
+  }
+  runs.write_json(workdir / 'result.json', result)
+  seeds = ', '.join(f'{accuracy:.2%}' for accuracy in accuracy_S)
+  print(
+    f'{arch}: {result["accuracy"]:.2%} ({seeds}), {result["params"]:,} '
+    f'parameters, {result["macs"]:,} multiply-adds'
+  )
 
 
 def agreement(
@@ -143,97 +184,128 @@ def read_results(file: Path) -> dict[tuple[str, int], float]:
   return {(row['arch'], row['seed']): row['accuracy'] for row in rows}
 
 
-def make_trainer(config: Config) -> Trainer:
-  """One compiled program for all architectures of the space.
+def make_trainer(
+  config: Config,
+  built: 'StandAlone',
+  workdir: Path | None,
+  preemption: 'Preemption',
+) -> Trainer:
+  """One compiled program for all that it trains.
 
   The stand-alone network is the supernet's definition with affine batch
-  normalisation and running statistics, trained along one architecture: ops
-  that it does not use have no part in it.
+  normalisation and running statistics. A seed is an experiment of its own,
+  whatever the architecture: parameters of the same name start alike.
+
+  Args:
+    config: of the experiment.
+    built: from `build.stand_alone`.
+    workdir: gets a folder a seed, with metrics.jsonl and checkpoints from
+      which a run goes on; None keeps neither.
+    preemption: an active one; signals end training by Stopped.
   """
-  import jax
-  import jax.numpy as jnp
-  import optax
+  from jaxnas import evaluation, streams, supernets
+  from jaxnas.samplers import Sampler
+  from jaxnas.training import loop, step
 
-  from jaxnas import build, data, streams, supernets
-
-  space = spaces.get(config.space)
-  loaded = build.images(config, space)
-  train_N, _, steps = build.training_images(config, loaded)
-  images = data.DeviceImages.put(
-    loaded, loaded.x_train[train_N], loaded.y_train[train_N]
+  net, batches, space = built.net, built.training, built.space
+  # The arch is the sampler's state: data, so that one program serves all.
+  sampler = Sampler(
+    init=lambda: np.zeros((1, space.positions), np.int32),
+    sample=lambda archs_PxE, key: archs_PxE,
+    log_prob=lambda archs_PxE: None,
   )
-  test = data.DeviceImages.put(loaded, loaded.x_test, loaded.y_test)
-  batch_size = config.data.batch_size
-  compute = build.dtype(config.precision)
-  net: Any = supernets.build(space, dtype=compute, affine=True, running=True)
-  augmented = build.augmented(config, compute)
-  optimizer = build.sgd(config, config.retrain.epochs, steps)
+  average = config.retrain.ema_decay is not None
 
-  @jax.jit
-  def init(arch_E, seed):
-    variables = net.init(
-      streams.key(config.seed, 'retrain_init', seed),
-      jnp.zeros((2, *space.image_shape)),
-      arch_E,
-      train=True,
+  def count(archs_PxE):
+    return archs_PxE.shape[0]
+
+  step_fn = step.make_step(
+    net,
+    sampler,
+    built.optimizer,
+    batches.batch,
+    count,
+    seed=config.seed,
+    label_smoothing=config.optimizer.label_smoothing,
+    ema_decay=config.retrain.ema_decay or 0.0,
+  )
+
+  @functools.cache
+  def fresh(seed: int) -> Any:
+    some_arch_E = np.zeros(space.positions, np.int32)
+    return supernets.init(net, some_arch_E, seed)
+
+  def trainer(arch_E: Int[np.ndarray, ' E'], seed: int) -> float:
+    child = streams.child(config.seed, 'retrain', seed)
+    state = step.init_state(
+      net, sampler, built.optimizer, count, fresh(child), average=average
     )
-    return variables, optimizer.init(variables['params'])
-
-  @functools.partial(jax.jit, donate_argnums=0)
-  def train_epoch(state, images, order_N, arch_E, seed, epoch):
-    def step(state, i):
-      variables, moments = state
-      indices_B = jax.lax.dynamic_slice(
-        order_N, (i * batch_size,), (batch_size,)
-      )
-      key = streams.key(config.seed, 'retrain_augment', seed, epoch, i)
-      x_BxHxWxC, y_B = augmented(images, indices_B, key)
-
-      def loss(params):
-        logits_BxK, updated = net.apply(
-          {**variables, 'params': params},
-          x_BxHxWxC,
-          arch_E,
-          train=True,
-          mutable=['batch_stats'],
+    state = dataclasses.replace(state, sampler=arch_E[None])
+    fit = functools.partial(
+      loop.fit,
+      step_fn=step_fn,
+      feed=functools.partial(batches.feed, child),
+      schedule=loop.Schedule(
+        steps_per_epoch=batches.steps_per_epoch,
+        epochs=config.retrain.epochs,
+        log_every=config.logging.every_steps,
+        save_every=config.checkpoint.every_epochs,
+      ),
+      images_per_step=config.data.batch_size,
+      guessing_loss=math.log(space.classes),
+      preemption=preemption,
+    )
+    try:
+      if workdir is None:
+        state = fit(
+          state,
+          save=lambda state, window: None,
+          record=lambda step, row: None,
+          label=None,
         )
-        return optax.softmax_cross_entropy_with_integer_labels(
-          logits_BxK, y_B
-        ).mean(), updated
-
-      params = variables['params']
-      (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(
-        params
-      )
-      updates, moments = optimizer.update(
-        gradient, moments, params, used=net.used(params, arch_E)
-      )
-      params = optax.apply_updates(params, updates)
-      return ({'params': params, **updated}, moments), value
-
-    return jax.lax.scan(step, state, jnp.arange(steps))
-
-  @jax.jit
-  def accuracy(variables, test, arch_E):
-    x_NxHxWxC, y_N = data.batch(test, jnp.arange(len(test.y_N)), dtype=compute)
-    logits_NxK = net.apply(variables, x_NxHxWxC, arch_E, train=False)
-    return jnp.mean(jnp.argmax(logits_NxK, -1) == y_N)
-
-  def trainer(arch_E, seed):
-    arch_E = jnp.asarray(arch_E)
-    state = init(arch_E, seed)
-    losses = jnp.zeros(())
-    for epoch in range(config.retrain.epochs):
-      order_N = data.epoch_order(config.seed + seed, epoch, len(train_N))
-      state, losses = train_epoch(state, images, order_N, arch_E, seed, epoch)
-    if not np.isfinite(losses).all():
-      raise ArithmeticError(
-        f'architecture {space.format(np.asarray(arch_E))}, seed {seed}: the '
-        'loss is not finite. A lower optimizer.peak_lr may cure it.'
-      )
-    return float(accuracy(state[0], test, arch_E))
+      else:
+        state = _fit_with_checkpoints(
+          fit, state, workdir / f'seed_{seed}', config.checkpoint.keep
+        )
+    except loop.NonFinite as error:
+      raise loop.NonFinite(
+        f'{space.format(arch_E)}, seed {seed}: {error}'
+      ) from error
+    (accuracy,) = evaluation.accuracies(
+      net,
+      state.variables,
+      arch_E[None],
+      built.test.batch,
+      len(built.test),
+      batch_size=config.ranking.batch_size,
+      label=None,
+      poll=preemption.check,
+    )
+    return float(accuracy)
 
   return trainer
+
+
+def _fit_with_checkpoints(
+  fit: 'Callable[..., TrainState]', state: 'TrainState', folder: Path, keep: int
+) -> 'TrainState':
+  """From the newest checkpoint in the folder to the end."""
+  from jaxnas.training.checkpoint import Checkpoints
+  from jaxnas.training.metrics import MetricsFile
+
+  with Checkpoints(folder / 'checkpoints', keep=keep) as checkpoints:
+    window = []
+    if steps := checkpoints.steps():
+      state, notes = checkpoints.restore(steps[-1], state)
+      window = notes['window']
+      print(f'{folder}: goes on at step {int(state.step)}')
+    metrics = MetricsFile(folder / 'metrics.jsonl', int(state.step))
+    return fit(
+      state,
+      save=lambda state, window: checkpoints.save(state, {'window': window}),
+      record=metrics.write,
+      window=window,
+    )
 
 
 if __name__ == '__main__':

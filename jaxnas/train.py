@@ -4,6 +4,7 @@ For instance `python -m jaxnas.train --config quickstart.py`.
 """
 
 import dataclasses
+import functools
 import math
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         preemption=preemption,
       )
     rank.show(results)
+    if experiment.skipped:
+      print(
+        f'warning: {len(experiment.skipped)} unreadable images were replaced '
+        f'by others, such as {min(experiment.skipped)}'
+      )
   return 0
 
 
@@ -106,10 +112,10 @@ def train(
   predictions = workdir / 'predictions.npz'
   archs_AxE = experiment.ranking_archs_AxE
   if not predictions.exists():
-    params = train_supernet(experiment, workdir, warmup_from, preemption)
+    variables = train_supernet(experiment, workdir, warmup_from, preemption)
     accuracy_A = evaluation.accuracies(
       experiment.net,
-      params,
+      variables,
       archs_AxE,
       experiment.ranking.batch,
       len(experiment.ranking),
@@ -124,6 +130,7 @@ def train(
     'split': config.ranking.split,
     'images': len(experiment.ranking),
     'bn': config.ranking.bn,
+    'skipped_images': len(experiment.skipped),
     **rank.correlate(
       experiment.space,
       archs_AxE,
@@ -142,7 +149,7 @@ def train_supernet(
   warmup_from: Path | None,
   preemption: 'Preemption',
 ) -> Any:
-  """From the newest checkpoint to the end; returns the parameters."""
+  """From the newest checkpoint to the end; returns the variables."""
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
@@ -165,22 +172,21 @@ def train_supernet(
     state = fit(
       state,
       experiment.step_fn,
-      experiment.train.images,
+      functools.partial(experiment.training.feed, config.seed),
       Schedule(
-        steps_per_epoch=experiment.steps_per_epoch,
+        steps_per_epoch=experiment.training.steps_per_epoch,
         epochs=config.warmup_epochs + config.epochs,
         log_every=config.logging.every_steps,
         save_every=config.checkpoint.every_epochs,
         also_save=(config.warmup_epochs,),
       ),
-      order=experiment.order,
       before_epoch=lambda state, epoch: refresh_density(
         experiment, state, epoch, workdir, preemption
       ),
-      checkpoints=checkpoints,
-      metrics=MetricsFile(
+      save=lambda state, window: checkpoints.save(state, {'window': window}),
+      record=MetricsFile(
         workdir / 'metrics.jsonl', int(state.step), mirrors(config, workdir)
-      ),
+      ).write,
       window=notes['window'],
       images_per_step=config.data.batch_size * config.sampler.paths,
       guessing_loss=math.log(experiment.space.classes),
@@ -189,11 +195,13 @@ def train_supernet(
   runs.write_npz(
     workdir / 'samples.npz',
     {
-      'archs_AxE': experiment.archs_AxE,
-      'samples_A': np.asarray(state.samples_A),
-    },
+      'archs_AxE': experiment.space.enumerate(),
+      'samples_A': np.asarray(state.samples),
+    }
+    if experiment.space.enumerable
+    else {'samples_ExO': np.asarray(state.samples)},
   )
-  return state.params
+  return state.variables
 
 
 def mirrors(config: Config, workdir: Path) -> 'list[Mirror]':
@@ -218,14 +226,14 @@ def refresh_density(
   """Debiases from here on, where a density is due before this epoch."""
   from jaxnas import density, samplers
 
-  config = experiment.config
+  config, space = experiment.config, experiment.space
   since = epoch - config.warmup_epochs
   every = config.density.refresh_epochs
   due = since == 0 or (every is not None and since > 0 and since % every == 0)
   if not (config.debiases and due and config.epochs):
     return state
   if config.density.file is not None:
-    estimated = density.load(Path(config.density.file), experiment.archs_AxE)
+    estimated = density.load(Path(config.density.file), space.enumerate())
   else:
     batches = [
       experiment.density.batch(indices_B)
@@ -237,7 +245,7 @@ def refresh_density(
     estimated = density.gradient_density(
       experiment.net,
       state.params,
-      experiment.archs_AxE,
+      space.enumerate(),
       images,
       labels,
       tensors=config.density.tensors,
@@ -271,7 +279,11 @@ def find_table(
   kept = workdir / 'table.json'
   if file is None and kept.exists():
     file = kept
-  return tables.load(space, file) if file or tables.shipped(space) else None
+  return (
+    tables.load(space, file, config.data.name)
+    if file or tables.shipped(space)
+    else None
+  )
 
 
 def check_warmup(run: Path, config: Config, steps: int) -> Path:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxnas.config import ALTERNATIVES, Config, Density, flatten
+from jaxnas.config import ALTERNATIVES, Config, Data, Density, flatten
 
 RANGES: dict[str, tuple[float, float]] = {
   'seed': (0, 2**32 - 1),
@@ -10,7 +10,10 @@ RANGES: dict[str, tuple[float, float]] = {
   'epochs': (0, np.inf),
   'data.train_fraction': (0, 1),
   'data.batch_size': (1, np.inf),
+  'data.holdout': (1, np.inf),
   'data.crop_padding': (0, np.inf),
+  'data.size': (8, np.inf),
+  'data.workers': (0, np.inf),
   'sampler.paths': (1, np.inf),
   'debias.effective_fraction': (0, 1),
   'density.batches': (1, np.inf),
@@ -20,6 +23,7 @@ RANGES: dict[str, tuple[float, float]] = {
   'optimizer.floor_lr': (0, np.inf),
   'optimizer.momentum': (0, 1),
   'optimizer.weight_decay': (0, np.inf),
+  'optimizer.label_smoothing': (0, 1),
   'optimizer.lr_warmup_steps': (0, np.inf),
   'ranking.images': (1, np.inf),
   'ranking.archs': (2, np.inf),
@@ -29,6 +33,7 @@ RANGES: dict[str, tuple[float, float]] = {
   'logging.every_steps': (1, np.inf),
   'retrain.epochs': (1, np.inf),
   'retrain.seeds': (1, np.inf),
+  'retrain.ema_decay': (0, 1),
 }
 
 POSITIVE = (
@@ -53,7 +58,7 @@ def validate(config: Config) -> None:
   for name in POSITIVE:
     if flat[name] is not None and flat[name] <= 0:
       raise ValueError(f'{name} is {flat[name]}; it must be above 0.')
-  debias, density = config.debias, config.density
+  debias, density, data = config.debias, config.density, config.data
   for section, fields in ALTERNATIVES:
     given = [
       f'{section}.{field}'
@@ -64,6 +69,19 @@ def validate(config: Config) -> None:
       raise ValueError(
         f'{" and ".join(given)} exclude each other: set one of them to None.'
       )
+  if data.train_fraction is None and data.holdout is None:
+    raise ValueError('set one of data.train_fraction and data.holdout.')
+  if data.name != 'imagenet':
+    for name in ('size', 'workers', 'on_error'):
+      if getattr(data, name) != getattr(Data, name):
+        raise ValueError(
+          f'data.{name} is of imagenet; data {data.name} does not use it.'
+        )
+  elif data.crop_padding:
+    raise ValueError(
+      'data.crop_padding is of images in memory; imagenet is cropped at '
+      'random anyway.'
+    )
   if debias.baseline and not config.debiases:
     raise ValueError(
       'debias.baseline needs debiasing: set debias.temperature or '

@@ -11,8 +11,8 @@ ROOT = Path(jaxnas.__file__).parent
 
 # From the ground up; a room may import itself and what stands below it.
 FLOORS = (
-  {'config', 'spaces', 'correlation', 'streams'},
-  {'validation', 'runs', 'progress', 'walk'},
+  {'config', 'names', 'spaces', 'correlation', 'streams'},
+  {'validation', 'runs', 'prepared', 'progress', 'walk'},
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
   {'training', 'evaluation'},

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from jaxnas import config, correlation, retrain, runs, spaces, tables
+from jaxnas import build, config, correlation, retrain, runs, spaces, tables
+from jaxnas.training.preemption import Preemption
 
 SPACE = spaces.get('digits')
 
@@ -81,7 +82,7 @@ def test_agreement_of_disjoint_sets_of_seeds():
 
 def test_all_writes_a_table_that_loads(flags, monkeypatch, capsys):
   words, run = flags
-  monkeypatch.setattr(retrain, 'make_trainer', lambda _: fake_trainer([]))
+  monkeypatch.setattr(retrain, 'make_trainer', lambda *_: fake_trainer([]))
   assert retrain.main([*words, '--all']) == 0
   table = tables.load(SPACE, run / 'table.json')
   archs_AxE = SPACE.enumerate()
@@ -120,7 +121,9 @@ def test_training_alone_learns_and_repeats_itself(tmp_path):
     data=config.Data(batch_size=50),
     retrain=config.Retrain(epochs=8, seeds=1),
   )
-  trainer = retrain.make_trainer(given)
+  trainer = retrain.make_trainer(
+    given, build.stand_alone(given, None), None, Preemption()
+  )
   deep, shallow = SPACE.parse('1111'), SPACE.parse('0000')
   accuracy = trainer(deep, 0)
   assert accuracy > 0.5 > 0.1
@@ -133,7 +136,7 @@ def test_the_shipped_table_of_digits_says_how_it_was_made():
   table = tables.load(SPACE)
   assert table.seeds_AxS.shape == (81, 8)
   assert (table.accuracy_A > 0.3).all() and np.ptp(table.accuracy_A) > 0.1
-  file = runs.Path(tables.__file__).parent / 'truth' / 'digits.json'
+  file = runs.Path(runs.__file__).parent / 'truth' / 'digits.json'
   facts = json.loads(file.read_text())
   for size, name in ((1, 'two_seeds'), (4, 'halves')):
     assert facts[f'agreement_of_{name}'] == pytest.approx(

@@ -20,7 +20,7 @@ def space(request):
 @pytest.fixture(params=['uniform', 'zero density', 'debiased'])
 def sampler_and_state(request, space):
   archs_AxE = space.enumerate()
-  sampler = samplers.uniform(archs_AxE, paths=3)
+  sampler = samplers.uniform(space, paths=3)
   if request.param == 'uniform':
     return sampler, sampler.init()
   sampler = samplers.debiased(sampler, archs_AxE, paths=3)
@@ -51,9 +51,7 @@ def test_probabilities_sum_to_one(sampler_and_state):
 def test_frequencies_follow_the_probabilities():
   space = spaces.get('pooling')
   archs_AxE = space.enumerate()
-  sampler = samplers.debiased(
-    samplers.uniform(archs_AxE), archs_AxE, paths=20_000
-  )
+  sampler = samplers.debiased(samplers.uniform(space), archs_AxE, paths=20_000)
   state = samplers.with_density(sampler.init(), density_of(36), 0.5)
   drawn_P = space.index(np.asarray(sampler.sample(state, jax.random.key(0))))
   share_A = np.bincount(drawn_P, minlength=36) / 20_000
@@ -63,9 +61,10 @@ def test_frequencies_follow_the_probabilities():
 
 
 def test_debiased_is_the_softmax_of_equation_8():
-  archs_AxE = spaces.get('digits').enumerate()
+  space = spaces.get('digits')
+  archs_AxE = space.enumerate()
   alpha_A = density_of(81)
-  sampler = samplers.debiased(samplers.uniform(archs_AxE), archs_AxE)
+  sampler = samplers.debiased(samplers.uniform(space), archs_AxE)
   state = samplers.with_density(sampler.init(), alpha_A, 0.3)
   p_A = np.exp(-alpha_A / 0.3)
   np.testing.assert_allclose(
@@ -75,8 +74,9 @@ def test_debiased_is_the_softmax_of_equation_8():
 
 @pytest.mark.parametrize('alpha', [0.0, 4.2])
 def test_equal_densities_are_the_proposal(alpha):
-  archs_AxE = spaces.get('digits').enumerate()
-  proposal = samplers.uniform(archs_AxE, paths=50)
+  space = spaces.get('digits')
+  archs_AxE = space.enumerate()
+  proposal = samplers.uniform(space, paths=50)
   sampler = samplers.debiased(proposal, archs_AxE, paths=50)
   state = samplers.with_density(sampler.init(), np.full(81, alpha), 0.5)
   np.testing.assert_array_equal(
@@ -86,8 +86,9 @@ def test_equal_densities_are_the_proposal(alpha):
 
 
 def test_a_new_density_compiles_nothing():
-  archs_AxE = spaces.get('digits').enumerate()
-  sampler = samplers.debiased(samplers.uniform(archs_AxE), archs_AxE)
+  space = spaces.get('digits')
+  archs_AxE = space.enumerate()
+  sampler = samplers.debiased(samplers.uniform(space), archs_AxE)
   traces = []
 
   @jax.jit

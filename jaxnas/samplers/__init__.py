@@ -5,6 +5,7 @@ one is a short file and a line in `PROPOSALS`.
 """
 
 from jaxnas.samplers.base import Sampler as Sampler
+from jaxnas.samplers.base import counter as counter
 from jaxnas.samplers.debiased import debiased as debiased
 from jaxnas.samplers.debiased import describe as describe
 from jaxnas.samplers.debiased import effective_number as effective_number

@@ -7,18 +7,35 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxnas.spaces import Space
+
 
 class Sampler(NamedTuple):
   """Pure functions; the state is a pytree and is checkpointed.
 
   init: () -> state
   sample: (state, key) -> archs_PxE, the architectures of one step
-  log_prob: (state) -> logp_A over the enumerated space
+  log_prob: (state) -> logp_A over the enumerated space, None where it is too
+    large to list
   """
 
   init: Callable[[], Any]
   sample: Callable[[Any, PRNGKeyArray], Int[Array, 'P E']]
-  log_prob: Callable[[Any], Float[Array, ' A']]
+  log_prob: Callable[[Any], Any]
+
+
+def counter(space: Space) -> Callable[[Int[Array, 'P E']], Array]:
+  """archs_PxE -> how often each architecture of the space is among them.
+
+  Where the space is too large to list, how often each op at each position.
+  """
+  if not space.enumerable:
+    most = max(space.counts)
+    return lambda archs_PxE: jax.nn.one_hot(
+      archs_PxE, most, dtype=jnp.int32
+    ).sum(0)
+  all_AxE = jnp.asarray(space.enumerate())
+  return lambda archs_PxE: (archs_PxE[:, None] == all_AxE).all(-1).sum(0)
 
 
 def draw(

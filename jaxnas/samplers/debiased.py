@@ -36,11 +36,12 @@ def debiased(
   The density starts at zero, where this is the proposal itself: the state of
   the warm-up. `with_density` sets it. Costs O(A) a step.
 
-  >>> archs = np.array([[0], [1], [2]], np.int32)
-  >>> sampler = debiased(uniform(archs), archs)
-  >>> state = with_density(sampler.init(), np.array([1.0, 1.0, 9.0]), tau=2.0)
-  >>> jnp.exp(sampler.log_prob(state)).round(3).tolist()
-  [0.495, 0.495, 0.009]
+  >>> space = spaces.get('pooling')
+  >>> sampler = debiased(uniform(space), space.enumerate())
+  >>> dense_A = np.where(np.arange(36) < 18, 1.0, 9.0)
+  >>> state = with_density(sampler.init(), dense_A, tau=2.0)
+  >>> jnp.exp(sampler.log_prob(state))[17:19].round(3).tolist()
+  [0.055, 0.001]
   """
   all_AxE = jnp.asarray(archs_AxE)
 

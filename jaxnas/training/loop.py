@@ -1,19 +1,20 @@
 """The loop over epochs and steps: logs, saves, stops."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int
 
 from jaxnas import progress
-from jaxnas.training.checkpoint import Checkpoints
-from jaxnas.training.metrics import MetricsFile
 from jaxnas.training.preemption import Preemption, Stopped
 from jaxnas.training.step import Metrics, Step, TrainState
+
+# Values of `Metrics` of each step since the last row.
+Window = Sequence[Sequence[float]]
 
 
 class NonFinite(ArithmeticError):
@@ -37,33 +38,34 @@ class Schedule(NamedTuple):
 def fit(
   state: TrainState,
   step_fn: Step,
-  images: Any,
+  feed: Callable[[int], Generator[Any]],
   schedule: Schedule,
   *,
-  order: Callable[[int], Int[Array, ' N']],
-  before_epoch: Callable[[TrainState, int], TrainState],
-  checkpoints: Checkpoints,
-  metrics: MetricsFile,
-  window: Sequence[Sequence[float]],
+  save: Callable[[TrainState, Window], None],
+  record: Callable[[int, Mapping[str, float]], None],
   images_per_step: int,
   guessing_loss: float,
   preemption: Preemption,
+  before_epoch: Callable[[TrainState, int], TrainState] = lambda s, _: s,
+  window: Window = (),
+  label: str | None = 'training',
 ) -> TrainState:
   """Trains from `state.step` to the end of the last epoch.
 
   Args:
     state: where to start; donated.
     step_fn: from `make_step`.
-    images: its second argument.
+    feed: step -> the inputs of that step and of those that follow; closed at
+      the end.
     schedule: when to log, save and end.
-    order: epoch -> order of the images.
-    before_epoch: (state, epoch) -> state; where the density is estimated.
-    checkpoints: where to save.
-    metrics: where rows go.
-    window: values of the steps since the last row, from the checkpoint.
+    save: receives the state and the values of the steps since the last row.
+    record: receives (step, row of metrics).
     images_per_step: to say images a second.
     guessing_loss: a loss above it after the first epoch is warned of.
     preemption: polled every step.
+    before_epoch: (state, epoch) -> state; where the density is estimated.
+    window: values of the steps since the last row, from the checkpoint.
+    label: of the progress bar; None shows none.
 
   Raises:
     NonFinite: before anything of it is saved.
@@ -90,7 +92,7 @@ def fit(
       if (at + 1) % schedule.log_every == 0 or at + 1 == last:
         wall_s = time.monotonic() - row_start
         means = np.mean(rows, axis=0).tolist()
-        metrics.write(
+        record(
           at + 1,
           {
             'epoch': (at + 1) / steps_per_epoch,
@@ -108,21 +110,20 @@ def fit(
           )
     pending.clear()
 
-  def save() -> None:
-    collect()
-    checkpoints.save(state, {'window': rows})
-
-  with progress.bar('training', last, done=step) as advance:
+  with (
+    contextlib.closing(feed(step)) as inputs,
+    progress.bar(label, last, done=step) as advance,
+  ):
     for epoch in range(step // steps_per_epoch, epochs):
       if step % steps_per_epoch == 0:
         state = before_epoch(state, epoch)
-      order_N = order(epoch)
       epoch_start, first = time.monotonic(), step
       while step < (epoch + 1) * steps_per_epoch:
         if preemption.requested:
-          save()
+          collect()
+          save(state, rows)
           raise Stopped
-        state, values = step_fn(state, images, order_N)
+        state, values = step_fn(state, next(inputs))
         collect()
         pending.append((step, values))
         step += 1
@@ -140,6 +141,7 @@ def fit(
       done = epoch + 1
       also = done in {*schedule.also_save, epochs}
       if done % schedule.save_every == 0 or also:
-        save()
+        collect()
+        save(state, rows)
     collect()
   return state

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnas.nn.layers import WEIGHT
+
 
 def cosine(
   peak_lr: float,
@@ -43,6 +45,7 @@ def sgd(
   nesterov: bool = False,
   weight_decay: float = 0.0,
   clip_norm: float | None = None,
+  decay_all: bool = True,
   freeze_unused: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
   """Clip, add the decay to the gradient, momentum, learning rate.
@@ -50,14 +53,21 @@ def sgd(
   `update` takes `used`, a tree of booleans that broadcast to the parameters:
   where it is False neither parameter nor momentum moves, as in PyTorch, whose
   absent gradients are skipped. `freeze_unused=False` decays them and lets
-  their momentum run on.
+  their momentum run on. `decay_all=False` decays weights only, not biases and
+  what normalisation scales by.
   """
   trace = optax.trace(momentum, nesterov)
   return optax.chain(
     optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-    optax.add_decayed_weights(weight_decay),
+    optax.add_decayed_weights(weight_decay, None if decay_all else _weights),
     _freeze(trace) if freeze_unused else optax.with_extra_args_support(trace),
     optax.scale_by_learning_rate(schedule),
+  )
+
+
+def _weights(params: Any) -> Any:
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: path[-1].key == WEIGHT, params
   )
 
 

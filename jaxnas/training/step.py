@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
@@ -23,10 +22,19 @@ class TrainState:
   step: Any
   """Steps done, int32."""
   params: Any
+  statistics: Any
+  """Running ones of batch normalisation, {} where the net keeps none."""
+  average: Any
+  """Moving average of both, {} without one."""
   optimizer: Any
   sampler: Any
-  samples_A: Any
-  """How often each architecture was trained, int32."""
+  samples: Any
+  """How often each architecture was trained, int32, or each op."""
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What the net is evaluated with."""
+    return self.average or {'params': self.params, **self.statistics}
 
 
 class Metrics(NamedTuple):
@@ -37,35 +45,41 @@ class Metrics(NamedTuple):
   gradient_norm: Float[Array, '']
 
 
-Step = Callable[[TrainState, Any, Int[Array, ' N']], tuple[TrainState, Metrics]]
+# (state, inputs of the step) -> (state, metrics)
+Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+Counter = Callable[[Int[Array, 'P E']], Array]
 
 
 def init_state(
   net: Any,
   sampler: Sampler,
   optimizer: optax.GradientTransformationExtraArgs,
-  image_shape: tuple[int, int, int],
-  archs_AxE: Int[np.ndarray, 'A E'],
-  seed: int,
+  count: Counter,
+  variables: Any,
+  *,
+  average: bool = False,
 ) -> TrainState:
-  """Fresh weights under stream 'init'."""
+  """Before the first step.
 
-  @jax.jit
-  def params():
-    return net.init(
-      streams.key(seed, 'init'),
-      jnp.zeros((2, *image_shape)),
-      jnp.asarray(archs_AxE[0]),
-      train=True,
-    )['params']
-
-  weights = params()
+  Args:
+    net: a supernet, or a network alone.
+    sampler: as in `make_step`.
+    optimizer: as in `make_step`.
+    count: as in `make_step`.
+    variables: from `supernets.init`.
+    average: keep a moving average of the variables.
+  """
+  fresh = dict(jax.tree.map(jnp.array, variables))
+  params = fresh.pop('params')
+  arch_1xE = jnp.zeros((1, net.space.positions), jnp.int32)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
-    params=weights,
-    optimizer=optimizer.init(weights),
+    params=params,
+    statistics=fresh,
+    average=jax.tree.map(jnp.array, variables) if average else {},
+    optimizer=optimizer.init(params),
     sampler=sampler.init(),
-    samples_A=jnp.zeros(len(archs_AxE), jnp.int32),
+    samples=jnp.zeros_like(count(arch_1xE)),
   )
 
 
@@ -73,76 +87,88 @@ def make_step(
   net: Any,
   sampler: Sampler,
   optimizer: optax.GradientTransformationExtraArgs,
-  batch: Callable[..., tuple[Array, Array]],
+  batch: Callable[[Any, Int[Array, '']], tuple[Array, Array]],
+  count: Counter,
   *,
-  archs_AxE: Int[np.ndarray, 'A E'],
-  batch_size: int,
-  steps_per_epoch: int,
   seed: int,
+  label_smoothing: float = 0.0,
+  ema_decay: float = 0.0,
 ) -> Step:
-  """(state, images, order_N) -> (state, metrics), jitted, donating the state.
+  """(state, inputs) -> (state, metrics), jitted, donating the state.
 
   The step draws its architectures from (seed, step), sums the gradients of
   its paths and updates once.
 
   Args:
-    net: a supernet.
+    net: a supernet, or a network alone.
     sampler: which architectures.
     optimizer: from `optimizer.sgd`.
-    batch: (images, indices_B, key) -> (x_BxHxWxC, y_B), in jit.
-    archs_AxE: the enumerated space, to count how often each was trained.
-    batch_size: B.
-    steps_per_epoch: N // B; `order_N` is this epoch's order of the images.
-    seed: of the streams 'archs' and 'augment'.
+    batch: (inputs, step) -> (x_BxHxWxC, y_B), in jit.
+    count: archs_PxE -> how often each is among them, to add up.
+    seed: of the stream 'archs'.
+    label_smoothing: share of a label's weight that all classes get alike.
+    ema_decay: of the moving average, where the state has one; smaller in the
+      first steps, (1 + step) / (10 + step), so that the start is forgotten.
   """
-  all_AxE = jnp.asarray(archs_AxE)
 
   @functools.partial(jax.jit, donate_argnums=0)
-  def step(state: TrainState, images, order_N):
-    start = state.step % steps_per_epoch * batch_size
-    indices_B = jax.lax.dynamic_slice(order_N, (start,), (batch_size,))
-    x_BxHxWxC, y_B = batch(
-      images, indices_B, streams.key(seed, 'augment', state.step)
-    )
+  def step(state: TrainState, inputs):
+    x_BxHxWxC, y_B = batch(inputs, state.step)
     archs_PxE = sampler.sample(
       state.sampler, streams.key(seed, 'archs', state.step)
     )
 
-    def loss(params, arch_E):
-      logits_BxK = net.apply({'params': params}, x_BxHxWxC, arch_E, train=True)
-      losses_B = optax.softmax_cross_entropy_with_integer_labels(
-        logits_BxK, y_B
+    def loss(params, statistics, arch_E):
+      logits_BxK, statistics = net.apply(
+        {'params': params, **statistics},
+        x_BxHxWxC,
+        arch_E,
+        train=True,
+        mutable=['batch_stats'],
       )
-      return losses_B.mean(), jnp.mean(jnp.argmax(logits_BxK, -1) == y_B)
+      target_BxK = optax.smooth_labels(
+        jax.nn.one_hot(y_B, logits_BxK.shape[-1]), label_smoothing
+      )
+      losses_B = optax.softmax_cross_entropy(logits_BxK, target_BxK)
+      accuracy = jnp.mean(jnp.argmax(logits_BxK, -1) == y_B)
+      return losses_B.mean(), (accuracy, statistics)
 
-    def path(summed, arch_E):
-      (value, accuracy), gradient = jax.value_and_grad(loss, has_aux=True)(
-        state.params, arch_E
-      )
-      used = net.used(state.params, arch_E)
-      any_used = jax.tree.map(jnp.logical_or, summed[1], used)
-      return (jax.tree.map(jnp.add, summed[0], gradient), any_used), (
-        value,
-        accuracy,
-      )
+    def path(carry, arch_E):
+      summed, used, statistics = carry
+      (value, (accuracy, statistics)), gradient = jax.value_and_grad(
+        loss, has_aux=True
+      )(state.params, statistics, arch_E)
+      of_path = net.used(state.params, arch_E)
+      return (
+        jax.tree.map(jnp.add, summed, gradient),
+        jax.tree.map(jnp.logical_or, used, of_path),
+        statistics,
+      ), (value, accuracy)
 
     nothing = (
       jax.tree.map(jnp.zeros_like, state.params),
       jax.tree.map(jnp.zeros_like, net.used(state.params, archs_PxE[0])),
+      state.statistics,
     )
-    (gradient, used), (losses_P, accuracies_P) = jax.lax.scan(
+    (gradient, used, statistics), (losses_P, accuracies_P) = jax.lax.scan(
       path, nothing, archs_PxE
     )
     updates, optimizer_state = optimizer.update(
       gradient, state.optimizer, state.params, used=used
     )
-    trained_PxA = (archs_PxE[:, None] == all_AxE).all(-1)
+    params = optax.apply_updates(state.params, updates)
+    decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    average = state.average and optax.incremental_update(
+      {'params': params, **statistics}, state.average, 1 - decay
+    )
     return dataclasses.replace(
       state,
       step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
+      params=params,
+      statistics=statistics,
+      average=average,
       optimizer=optimizer_state,
-      samples_A=state.samples_A + trained_PxA.sum(0),
+      samples=state.samples + count(archs_PxE),
     ), Metrics(
       losses_P.mean(), accuracies_P.mean(), optax.global_norm(gradient)
     )
