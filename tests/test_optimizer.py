@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -120,3 +121,16 @@ def test_warm_up_rises_linearly():
   for step in range(10):
     assert schedule(step) == pytest.approx(full(step) * (step + 1) / 10)
   assert schedule(10) == full(10)
+
+
+def test_only_weights_decay_where_asked():
+  before = {'kernel': jnp.ones(3), 'norm': {'scale': jnp.ones(3)}}
+  nothing = jax.tree.map(jnp.zeros_like, before)
+  used = jax.tree.map(lambda leaf: jnp.bool_(True), before)
+  for everything in (True, False):
+    optimizer = sgd(lambda step: 0.1, weight_decay=0.1, decay_all=everything)
+    updates, _ = optimizer.update(
+      nothing, optimizer.init(before), before, used=used
+    )
+    np.testing.assert_allclose(updates['kernel'], -0.01, rtol=1e-6)
+    assert bool((updates['norm']['scale'] != 0).all()) == everything

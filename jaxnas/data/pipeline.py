@@ -31,7 +31,7 @@ class Split:
   """Images of one purpose, prepared without augmentation."""
 
   read: Callable[[Int[np.ndarray, ' B']], tuple[Any, Any]]
-  """Indices below `count` -> uint8 images and labels."""
+  """Indices below `count` -> uint8 images and labels, on the device."""
   count: int
   normalise: Callable[[Any], Float[Array, 'B H W C']]
 
@@ -42,7 +42,7 @@ class Split:
     self, indices_B: Int[np.ndarray, ' B']
   ) -> tuple[Float[Array, 'B H W C'], Int[Array, ' B']]:
     x_BxHxWxC, y_B = self.read(indices_B)
-    return self.normalise(x_BxHxWxC), jnp.asarray(y_B)
+    return self.normalise(x_BxHxWxC), y_B
 
 
 def divide(
@@ -158,13 +158,14 @@ def split(
   if isinstance(images, Photos):
 
     def read(indices_B: Int[np.ndarray, ' B']) -> tuple[Any, Any]:
-      return stream.read(
+      x_BxHxWxC, y_B = stream.read(
         getattr(images, part),
         indices_M[indices_B],
         size=images.size,
         on_error=images.on_error,
         skipped=images.skipped,
       )
+      return jnp.asarray(x_BxHxWxC), jnp.asarray(y_B)
 
     return Split(read, len(indices_M), _normaliser(images, dtype))
   x_NxHxWxC, y_N = getattr(images, f'x_{part}'), getattr(images, f'y_{part}')

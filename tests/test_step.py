@@ -1,0 +1,196 @@
+"""One step of training against the same step by hand, in ten lines."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxnas import build, config, retrain, runs, spaces, supernets
+from jaxnas.samplers import Sampler
+from jaxnas.training import loop, step
+from jaxnas.training.optimizer import sgd
+from jaxnas.training.preemption import Preemption, Stopped
+
+SPACE = spaces.get('digits')
+ARCH = (1, 0, 2, 1)
+X = jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
+Y = jnp.arange(6) % 10
+
+
+def fixed(arch):
+  return Sampler(
+    init=lambda: jnp.array([arch], jnp.int32),
+    sample=lambda archs_PxE, key: archs_PxE,
+    log_prob=lambda archs_PxE: None,
+  )
+
+
+def test_label_smoothing_average_and_running_statistics():
+  net = supernets.StandAlone(
+    supernets.build(SPACE, affine=True, running=True), ARCH
+  )
+  optimizer = sgd(lambda step: 0.1, momentum=0.0)
+  sampler = fixed(ARCH)
+  count = lambda archs_PxE: jnp.int32(len(archs_PxE))  # noqa: E731
+  variables = average = supernets.init(net, ARCH, 0)
+  state = step.init_state(
+    net, sampler, optimizer, count, variables, average=True
+  )
+  step_fn = step.make_step(
+    net,
+    sampler,
+    optimizer,
+    lambda inputs, step: inputs,
+    count,
+    seed=0,
+    label_smoothing=0.1,
+    ema_decay=0.3,
+  )
+
+  @jax.jit
+  @functools.partial(jax.value_and_grad, has_aux=True)
+  def by_hand(params, variables):
+    logits, statistics = net.apply(
+      {**variables, 'params': params},
+      X,
+      None,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    logp = jax.nn.log_softmax(logits)
+    losses = -0.9 * logp[jnp.arange(6), Y] - 0.1 * logp.mean(-1)
+    return losses.mean(), statistics
+
+  for i in range(5):
+    (value, statistics), gradient = by_hand(variables['params'], variables)
+    params = jax.tree.map(
+      lambda p, g: p - 0.1 * g, variables['params'], gradient
+    )
+    variables = {'params': params, **statistics}
+    # The first steps forget faster: 0.1, 2/11, 3/12, then 0.3.
+    keep = min(0.3, (1 + i) / (10 + i))
+    average = jax.tree.map(
+      lambda a, v, keep=keep: keep * a + (1 - keep) * v, average, variables
+    )
+    state, metrics = step_fn(state, (X, Y))
+    assert float(metrics.loss) == pytest.approx(float(value), rel=1e-5)
+    assert float(metrics.gradient_norm) == pytest.approx(
+      float(optax.global_norm(gradient)), rel=1e-4
+    )
+  jax.tree.map(
+    lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-5),
+    (state.params, state.statistics, state.average),
+    (variables['params'], statistics, average),
+  )
+  assert state.variables is state.average and int(state.samples) == 5
+
+
+def test_gradients_of_paths_are_summed_and_the_unused_stay():
+  archs_PxE = np.array([[1, 0, 2, 1], [1, 2, 0, 1]], np.int32)
+  net = supernets.build(SPACE)
+  optimizer = sgd(lambda step: 0.1, momentum=0.0, weight_decay=0.5)
+  sampler = Sampler(
+    init=lambda: jnp.asarray(archs_PxE),
+    sample=lambda archs_PxE, key: archs_PxE,
+    log_prob=lambda archs_PxE: None,
+  )
+  count = lambda archs_PxE: jnp.zeros((), jnp.int32)  # noqa: E731
+  params = supernets.init(net, np.zeros(4, np.int32), 0)['params']
+  state = step.init_state(net, sampler, optimizer, count, {'params': params})
+  assert state.statistics == {} and state.average == {}
+  step_fn = step.make_step(
+    net, sampler, optimizer, lambda inputs, step: inputs, count, seed=0
+  )
+  after, _ = step_fn(state, (X, Y))
+
+  def loss(params, arch):
+    logits = net.apply({'params': params}, X, arch, train=True)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, Y).mean()
+
+  gradient = jax.jit(jax.grad(loss))
+  summed = jax.tree.map(
+    jnp.add, *(gradient(params, arch_E) for arch_E in archs_PxE)
+  )
+  used = jax.tree.map(
+    jnp.logical_or, *(net.used(params, arch_E) for arch_E in archs_PxE)
+  )
+  jax.tree.map(
+    lambda ours, p, g, u: np.testing.assert_allclose(
+      ours, p - 0.1 * (g + 0.5 * p) if u else p, atol=1e-5
+    ),
+    after.params,
+    params,
+    summed,
+    used,
+  )
+
+
+GIVEN = config.Config(
+  data=config.Data(batch_size=50),
+  optimizer=config.Optimizer(peak_lr=0.05),
+  retrain=config.Retrain(epochs=3, seeds=1),
+)
+
+
+def test_alone_is_the_same_with_and_without_the_other_ops():
+  """One program for all of them trains what a network of its own does."""
+  arch_E = np.array(ARCH, np.int32)
+  accuracies = [
+    retrain.make_trainer(
+      GIVEN, build.stand_alone(GIVEN, arch), None, Preemption()
+    )(arch_E, 0)
+    for arch in (None, SPACE.format(arch_E))
+  ]
+  # Rounding differs between the programs; 797 images decide.
+  assert accuracies[0] == pytest.approx(accuracies[1], abs=0.03)
+  assert accuracies[0] > 0.3
+
+
+def test_alone_stopped_and_resumed_is_the_same_run(tmp_path):
+  built = build.stand_alone(GIVEN, SPACE.format(np.array(ARCH)))
+  arch_E = np.array(ARCH, np.int32)
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  accuracy = retrain.make_trainer(GIVEN, built, whole, Preemption())(arch_E, 0)
+
+  class Impatient(Preemption):
+    asked = 0
+
+    @property
+    def requested(self):
+      self.asked += 1
+      return self.asked == 13
+
+    @requested.setter
+    def requested(self, value):
+      del value
+
+  with pytest.raises(Stopped):
+    retrain.make_trainer(GIVEN, built, parts, Impatient())(arch_E, 0)
+  again = retrain.make_trainer(GIVEN, built, parts, Preemption())(arch_E, 0)
+  assert again == accuracy
+
+  def rows(run):
+    lines = (run / 'seed_0' / 'metrics.jsonl').read_text().splitlines()
+    return [
+      {k: v for k, v in json.loads(line).items() if k != 'images_per_s'}
+      for line in lines
+    ]
+
+  assert rows(whole) == rows(parts) != []
+  assert runs.read_rows(whole / 'seed_0' / 'metrics.jsonl', ['step'])
+
+
+def test_a_seed_that_diverges_is_named(monkeypatch):
+  def diverges(*args, **kwargs):
+    raise loop.NonFinite('step 1: loss nan')
+
+  monkeypatch.setattr(loop, 'fit', diverges)
+  trainer = retrain.make_trainer(
+    GIVEN, build.stand_alone(GIVEN, None), None, Preemption()
+  )
+  with pytest.raises(ArithmeticError, match=r'^1021, seed 2: step 1: loss'):
+    trainer(np.array(ARCH, np.int32), 2)
