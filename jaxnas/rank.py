@@ -68,7 +68,8 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> None:
     out.add_column('Kendall tau [95%]', justify='right')
     out.add_column('Spearman', justify='right')
     out.add_column('top tau', justify='right')
-  out.add_column('chosen')
+  # MobileNet's names are longer than a line.
+  out.add_column('chosen', overflow='fold')
   out.add_column('accuracy', justify='right')
   for name, result in results.items():
     figures, accuracy = [], result['best_arch_accuracy']
