@@ -3,8 +3,8 @@
 The paper gives none for this space. SGD with Nesterov's momentum from 0.025 to
 0.001, weight decay 5e-4, batch 64, 250 epochs, 50 of them uniform warm-up; all
 15,625 architectures are ranked on 2,000 validation images. With --data.name
-cifar100 or imagenet16_120 the same file trains on those, and --table FILE is
-read for the data set that is trained on.
+cifar100, or imagenet16_120 and --data.crop_padding 2, the same file trains on
+those, and --table FILE is read for the data set that is trained on.
 
 Command: python -m jaxnas.train --config nas_bench_201.py --data.dir DIR
   --table FILE

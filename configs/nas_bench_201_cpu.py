@@ -7,8 +7,11 @@ architectures would take longer than the rest.
 
 Command: python -m jaxnas.train --config nas_bench_201_cpu.py --data.dir DIR
   --table FILE
-Hardware and time: not yet measured
-Result: not yet measured
+Hardware and time: one core of an AMD EPYC, 22 minutes to train (75 images/s)
+  and 15 to rank
+Result: Kendall -0.118 [-0.20, -0.04], one seed, 300 architectures; parameters
+  alone have 0.559. After four epochs the supernet has learnt little (loss
+  2.0 to 2.1): cells of pools and skips, which need no training, lead
 """
 
 from jaxnas.config import (

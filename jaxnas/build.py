@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxnas import data, density, samplers, spaces, streams, supernets
-from jaxnas.config import Config
-from jaxnas.training import optimizer, step
+from jaxnas.config import Config, flatten
+from jaxnas.training import metrics, optimizer, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Experiment:
 
 
 @dataclasses.dataclass(frozen=True)
-class StandAlone:
+class StandAloneExperiment:
   """What training architectures alone needs."""
 
   space: spaces.Space
@@ -48,6 +48,8 @@ class StandAlone:
   optimizer: Any
   training: data.Training
   test: data.Split
+  skipped: set[str]
+  """Names of images that could not be read so far."""
 
 
 def dtype(precision: str) -> Any:
@@ -137,7 +139,25 @@ def sgd(config: Config, epochs: int, steps_per_epoch: int) -> Any:
   )
 
 
-def stand_alone(config: Config, arch: str | None) -> StandAlone:
+def check_extras(config: Config) -> None:
+  """Raises ValueError where a package for logging is missing."""
+  for extra, module in (('tensorboard', 'tensorboardX'), ('wandb', 'wandb')):
+    wanted = getattr(config.logging, extra)
+    if wanted and importlib.util.find_spec(module) is None:
+      raise ValueError(f"logging.{extra} needs pip install 'jaxnas[{extra}]'.")
+
+
+def mirrors(config: Config, workdir: Path) -> list[metrics.Mirror]:
+  """Where rows of metrics go besides their file."""
+  out: list[metrics.Mirror] = []
+  if config.logging.tensorboard:
+    out.append(metrics.tensorboard(workdir / 'tensorboard'))
+  if config.logging.wandb:
+    out.append(metrics.weights_and_biases(workdir, flatten(config)))
+  return out
+
+
+def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
   """Raises ValueError or FileNotFoundError, one line, before any work.
 
   Args:
@@ -145,6 +165,7 @@ def stand_alone(config: Config, arch: str | None) -> StandAlone:
     arch: the only architecture to train, in the space's notation; None:
       any of them, with one compiled program for all.
   """
+  check_extras(config)
   loaded = images(config)
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
   fixed = None if arch is None else tuple(space.parse(arch).tolist())
@@ -152,7 +173,7 @@ def stand_alone(config: Config, arch: str | None) -> StandAlone:
     space.enumerate()  # says so where that is not possible
   batches = training(config, loaded, divide(config, loaded)[0])
   net = network(config, space, affine=True, running=True)
-  return StandAlone(
+  return StandAloneExperiment(
     space=space,
     net=supernets.StandAlone(net, fixed),
     optimizer=sgd(config, config.retrain.epochs, batches.steps_per_epoch),
@@ -160,15 +181,13 @@ def stand_alone(config: Config, arch: str | None) -> StandAlone:
     test=data.split(
       loaded, 'test', np.arange(len(loaded.y_test)), dtype(config.precision)
     ),
+    skipped=getattr(loaded, 'skipped', set()),
   )
 
 
 def experiment(config: Config) -> Experiment:
   """Raises ValueError or FileNotFoundError, one line, before any work."""
-  for extra, module in (('tensorboard', 'tensorboardX'), ('wandb', 'wandb')):
-    wanted = getattr(config.logging, extra)
-    if wanted and importlib.util.find_spec(module) is None:
-      raise ValueError(f"logging.{extra} needs pip install 'jaxnas[{extra}]'.")
+  check_extras(config)
   seed, compute = config.seed, dtype(config.precision)
   loaded = images(config)
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
@@ -185,6 +204,11 @@ def experiment(config: Config) -> Experiment:
   part = 'test' if config.ranking.split == 'test' else 'train'
   pool_M = np.arange(len(loaded.y_test)) if part == 'test' else validation_V
   ranking_M = streams.rng(seed, 'ranking').permutation(pool_M)
+  if not len(ranking_M):
+    raise ValueError(
+      'there are no validation images to rank on: lower data.train_fraction, '
+      'or set ranking.split test.'
+    )
   wanted = config.ranking.images or len(ranking_M)
   _at_most('ranking.images', wanted, len(ranking_M), 'images')
   needed = config.density.batches * config.density.batch_size

@@ -222,8 +222,14 @@ class Config:
     return dataclasses.replace(self, debias=Debias())
 
 
-# Sections that may differ between a run and its resumption.
-NOT_THE_EXPERIMENT = ('checkpoint', 'logging')
+# Sections and fields that may differ between a run and its resumption.
+NOT_THE_EXPERIMENT = (
+  'checkpoint',
+  'logging',
+  'data.dir',
+  'data.workers',
+  'data.on_error',
+)
 
 # Fields of which one replaces the other: (section, fields).
 ALTERNATIVES = (
@@ -278,7 +284,7 @@ def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     name: (value, theirs[name])
     for name, value in ours.items()
     if value != theirs[name]
-    and name.partition('.')[0] not in NOT_THE_EXPERIMENT
+    and not {name, name.partition('.')[0]} & {*NOT_THE_EXPERIMENT}
   }
 
 

@@ -42,16 +42,13 @@ def correlate(
       accuracy_A, truth_A, space.baselines(archs_AxE), rng
     ),
   }
-  distinct_A = (space.canonical(archs_AxE) == archs_AxE).all(axis=1)
-  if 2 <= distinct_A.sum() < len(archs_AxE):
+  _, first_D = np.unique(space.canonical(archs_AxE), axis=0, return_index=True)
+  if 2 <= len(first_D) < len(archs_AxE):
+    distinct = accuracy_A[first_D], truth_A[first_D]
     out['canonical'] = {
-      'n': int(distinct_A.sum()),
-      'kendall': correlation.kendall(
-        accuracy_A[distinct_A], truth_A[distinct_A]
-      ),
-      'spearman': correlation.spearman(
-        accuracy_A[distinct_A], truth_A[distinct_A]
-      ),
+      'n': len(first_D),
+      'kendall': correlation.kendall(*distinct),
+      'spearman': correlation.spearman(*distinct),
     }
   return out
 

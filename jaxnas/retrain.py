@@ -4,10 +4,8 @@ For instance `python -m jaxnas.retrain --config digits_truth.py --all`.
 """
 
 import dataclasses
-import functools
 import itertools
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,14 +17,13 @@ from jaxtyping import Float, Int
 from jaxnas import cli, correlation, progress, runs, tables
 from jaxnas.config import Config
 from jaxnas.spaces import Space
+from jaxnas.stand_alone import Trainer, make_trainer
 
 if TYPE_CHECKING:
-  from jaxnas.build import StandAlone
-  from jaxnas.training.preemption import Preemption
-  from jaxnas.training.step import TrainState
+  from jaxnas.build import StandAloneExperiment
 
-# (arch_E, seed) -> accuracy on the test images.
-Trainer = Callable[[Int[np.ndarray, ' E'], int], float]
+# The file of a run that says what it trains.
+WHICH = 'retrain.json'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,44 +45,77 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   cli.keep_compiled()
   with cli.usage_errors():
-    if args.all == (args.arch is not None):
-      raise ValueError('give either --arch ARCH or --all.')
-    built = build.stand_alone(config, args.arch)
+    arch = which(args, workdir)
+    built = build.stand_alone(config, arch)
     runs.open_run(workdir, config, resume=args.resume)
+    runs.write_json(workdir / WHICH, {'arch': arch})
   space = built.space
+  archs_AxE, form_A = to_train(space, arch)
   with cli.outcome(workdir), Preemption() as preemption:
     trainer = make_trainer(
-      config, built, None if args.all else workdir, preemption
+      config, built, None if arch is None else workdir, preemption
     )
     accuracy_AxS = retrain(
       space,
-      space.enumerate() if args.all else space.parse(args.arch or '')[None],
+      archs_AxE,
       trainer,
       range(config.retrain.seeds),
       workdir / 'results.jsonl',
       preemption.check,
     )
-  if args.all:
-    finish_all(config, space, accuracy_AxS, workdir / 'table.json')
+  if arch is None:
+    finish_all(built, config, accuracy_AxS[form_A], workdir / 'table.json')
   else:
-    finish_one(config, space, args.arch or '', accuracy_AxS[0], workdir)
+    finish_one(built, config, arch, accuracy_AxS[0], workdir)
   return 0
 
 
+def which(args: Retrain, workdir: Path) -> str | None:
+  """The architecture to train, None for all: of the flags, or of the run.
+
+  Raises ValueError where they name none, or another one.
+  """
+  kept = workdir / WHICH
+  if args.resume and kept.exists():
+    arch = json.loads(kept.read_text())['arch']
+    if (args.arch, args.all) in ((None, False), (arch, arch is None)):
+      return arch
+    raise ValueError(
+      f'{workdir} trains {arch or "all"}, not {args.arch or "all"}: resume it '
+      'as it is, or choose another --workdir.'
+    )
+  if args.all == (args.arch is not None):
+    raise ValueError('give either --arch ARCH or --all.')
+  return args.arch
+
+
+def to_train(
+  space: Space, arch: str | None
+) -> tuple[Int[np.ndarray, 'D E'], Int[np.ndarray, ' A']]:
+  """The networks to train, and for each architecture the row of its own.
+
+  Of architectures that are the same network one is trained.
+  """
+  if arch is not None:
+    return space.parse(arch)[None], np.zeros(1, np.int64)
+  forms_AxE = space.canonical(space.enumerate())
+  archs_DxE, form_A = np.unique(forms_AxE, axis=0, return_inverse=True)
+  return archs_DxE, form_A.reshape(-1)
+
+
 def finish_all(
+  built: 'StandAloneExperiment',
   config: Config,
-  space: Space,
   accuracy_AxS: Float[np.ndarray, 'A S'],
   file: Path,
 ) -> None:
   """Writes the truth of a space, and says how far it can be trusted."""
   facts = {
-    'data': config.data.name,
     'agreement_of_two_seeds': agreement(accuracy_AxS, 1),
     'agreement_of_halves': agreement(accuracy_AxS, config.retrain.seeds // 2),
-    **runs.environment(),
+    **provenance(built, config),
   }
-  tables.dump(tables.from_seeds(space, accuracy_AxS), file, **facts)
+  tables.dump(tables.from_seeds(built.space, accuracy_AxS), file, **facts)
   mean_A = accuracy_AxS.mean(1)
   print(
     f'{file}: {len(mean_A)} architectures, accuracy {mean_A.min():.2%} to '
@@ -95,23 +125,22 @@ def finish_all(
 
 
 def finish_one(
+  built: 'StandAloneExperiment',
   config: Config,
-  space: Space,
   arch: str,
   accuracy_S: Float[np.ndarray, ' S'],
   workdir: Path,
 ) -> None:
   """Writes result.json, and prints it."""
-  costs = space.costs(space.parse(arch)[None])
+  costs = built.space.costs(built.space.parse(arch)[None])
   result = {
-    'space': space.name,
+    'space': built.space.name,
     'arch': arch,
-    'data': config.data.name,
     'accuracy': float(accuracy_S.mean()),
     'seeds': accuracy_S.tolist(),
     'params': int(costs.params_A[0]),
     'macs': int(costs.macs_A[0]),
-    **runs.environment(),
+    **provenance(built, config),
   }
   runs.write_json(workdir / 'result.json', result)
   seeds = ', '.join(f'{accuracy:.2%}' for accuracy in accuracy_S)
@@ -119,6 +148,20 @@ def finish_one(
     f'{arch}: {result["accuracy"]:.2%} ({seeds}), {result["params"]:,} '
     f'parameters, {result["macs"]:,} multiply-adds'
   )
+
+
+def provenance(built: 'StandAloneExperiment', config: Config) -> dict[str, Any]:
+  """Where accuracies come from, ready for JSON; warns of replaced images."""
+  if built.skipped:
+    print(
+      f'warning: {len(built.skipped)} unreadable images were replaced by '
+      f'others, such as {min(built.skipped)}'
+    )
+  return {
+    'data': config.data.name,
+    'skipped_images': len(built.skipped),
+    **runs.environment(),
+  }
 
 
 def agreement(
@@ -182,130 +225,6 @@ def read_results(file: Path) -> dict[tuple[str, int], float]:
   rows = runs.read_rows(file, ['arch', 'seed', 'accuracy'])
   runs.write_rows(file, rows)
   return {(row['arch'], row['seed']): row['accuracy'] for row in rows}
-
-
-def make_trainer(
-  config: Config,
-  built: 'StandAlone',
-  workdir: Path | None,
-  preemption: 'Preemption',
-) -> Trainer:
-  """One compiled program for all that it trains.
-
-  The stand-alone network is the supernet's definition with affine batch
-  normalisation and running statistics. A seed is an experiment of its own,
-  whatever the architecture: parameters of the same name start alike.
-
-  Args:
-    config: of the experiment.
-    built: from `build.stand_alone`.
-    workdir: gets a folder a seed, with metrics.jsonl and checkpoints from
-      which a run goes on; None keeps neither.
-    preemption: an active one; signals end training by Stopped.
-  """
-  from jaxnas import evaluation, streams, supernets
-  from jaxnas.samplers import Sampler
-  from jaxnas.training import loop, step
-
-  net, batches, space = built.net, built.training, built.space
-  # The arch is the sampler's state: data, so that one program serves all.
-  sampler = Sampler(
-    init=lambda: np.zeros((1, space.positions), np.int32),
-    sample=lambda archs_PxE, key: archs_PxE,
-    log_prob=lambda archs_PxE: None,
-  )
-  average = config.retrain.ema_decay is not None
-
-  def count(archs_PxE):
-    return archs_PxE.shape[0]
-
-  step_fn = step.make_step(
-    net,
-    sampler,
-    built.optimizer,
-    batches.batch,
-    count,
-    seed=config.seed,
-    label_smoothing=config.optimizer.label_smoothing,
-    ema_decay=config.retrain.ema_decay or 0.0,
-  )
-
-  @functools.cache
-  def fresh(seed: int) -> Any:
-    some_arch_E = np.zeros(space.positions, np.int32)
-    return supernets.init(net, some_arch_E, seed)
-
-  def trainer(arch_E: Int[np.ndarray, ' E'], seed: int) -> float:
-    child = streams.child(config.seed, 'retrain', seed)
-    state = step.init_state(
-      net, sampler, built.optimizer, count, fresh(child), average=average
-    )
-    state = dataclasses.replace(state, sampler=arch_E[None])
-    fit = functools.partial(
-      loop.fit,
-      step_fn=step_fn,
-      feed=functools.partial(batches.feed, child),
-      schedule=loop.Schedule(
-        steps_per_epoch=batches.steps_per_epoch,
-        epochs=config.retrain.epochs,
-        log_every=config.logging.every_steps,
-        save_every=config.checkpoint.every_epochs,
-      ),
-      images_per_step=config.data.batch_size,
-      guessing_loss=math.log(space.classes),
-      preemption=preemption,
-    )
-    try:
-      if workdir is None:
-        state = fit(
-          state,
-          save=lambda state, window: None,
-          record=lambda step, row: None,
-          label=None,
-        )
-      else:
-        state = _fit_with_checkpoints(
-          fit, state, workdir / f'seed_{seed}', config.checkpoint.keep
-        )
-    except loop.NonFinite as error:
-      raise loop.NonFinite(
-        f'{space.format(arch_E)}, seed {seed}: {error}'
-      ) from error
-    (accuracy,) = evaluation.accuracies(
-      net,
-      state.variables,
-      arch_E[None],
-      built.test.batch,
-      len(built.test),
-      batch_size=config.ranking.batch_size,
-      label=None,
-      poll=preemption.check,
-    )
-    return float(accuracy)
-
-  return trainer
-
-
-def _fit_with_checkpoints(
-  fit: 'Callable[..., TrainState]', state: 'TrainState', folder: Path, keep: int
-) -> 'TrainState':
-  """From the newest checkpoint in the folder to the end."""
-  from jaxnas.training.checkpoint import Checkpoints
-  from jaxnas.training.metrics import MetricsFile
-
-  with Checkpoints(folder / 'checkpoints', keep=keep) as checkpoints:
-    window = []
-    if steps := checkpoints.steps():
-      state, notes = checkpoints.restore(steps[-1], state)
-      window = notes['window']
-      print(f'{folder}: goes on at step {int(state.step)}')
-    metrics = MetricsFile(folder / 'metrics.jsonl', int(state.step))
-    return fit(
-      state,
-      save=lambda state, window: checkpoints.save(state, {'window': window}),
-      record=metrics.write,
-      window=window,
-    )
 
 
 if __name__ == '__main__':

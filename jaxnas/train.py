@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxnas import cli, runs, spaces, tables
-from jaxnas.config import Config, differences, flatten
+from jaxnas.config import Config, differences
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
-  from jaxnas.training.metrics import Mirror
   from jaxnas.training.preemption import Preemption
   from jaxnas.training.step import TrainState
 
@@ -108,7 +107,7 @@ def train(
     runs.environment(precision=str(experiment.net.dtype)),
   )
   if table is not None:
-    tables.dump(table, workdir / 'table.json')
+    tables.dump(table, workdir / 'table.json', data=config.data.name)
   predictions = workdir / 'predictions.npz'
   archs_AxE = experiment.ranking_archs_AxE
   if not predictions.exists():
@@ -123,18 +122,24 @@ def train(
       poll=preemption.check,
     )
     runs.write_npz(
-      predictions, {'archs_AxE': archs_AxE, 'accuracy_A': accuracy_A}
+      predictions,
+      {
+        'archs_AxE': archs_AxE,
+        'accuracy_A': accuracy_A,
+        'skipped_images': np.array(len(experiment.skipped)),
+      },
     )
+  predicted = runs.read_npz(predictions)
   summary = {
     'space': config.space,
     'split': config.ranking.split,
     'images': len(experiment.ranking),
     'bn': config.ranking.bn,
-    'skipped_images': len(experiment.skipped),
+    'skipped_images': int(predicted['skipped_images']),
     **rank.correlate(
       experiment.space,
       archs_AxE,
-      runs.read_npz(predictions)['accuracy_A'],
+      predicted['accuracy_A'],
       table,
       streams.rng(config.seed, 'bootstrap'),
     ),
@@ -150,13 +155,14 @@ def train_supernet(
   preemption: 'Preemption',
 ) -> Any:
   """From the newest checkpoint to the end; returns the variables."""
+  from jaxnas import build
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
 
   config = experiment.config
   warmup_steps = experiment.warmup_steps
-  state, notes = experiment.init_state(), {'window': []}
+  state, notes = experiment.init_state(), {'window': [], 'skipped': []}
   with Checkpoints(
     workdir / 'checkpoints',
     keep=config.checkpoint.keep,
@@ -167,6 +173,7 @@ def train_supernet(
     elif warmup_from is not None and warmup_steps:
       with Checkpoints(warmup_from / 'checkpoints') as warmup:
         state, notes = warmup.restore(warmup_steps, state)
+    experiment.skipped.update(notes['skipped'])
     if int(state.step):
       print(f'{workdir}: goes on at step {int(state.step)}')
     state = fit(
@@ -183,9 +190,13 @@ def train_supernet(
       before_epoch=lambda state, epoch: refresh_density(
         experiment, state, epoch, workdir, preemption
       ),
-      save=lambda state, window: checkpoints.save(state, {'window': window}),
+      save=lambda state, window: checkpoints.save(
+        state, {'window': window, 'skipped': sorted(experiment.skipped)}
+      ),
       record=MetricsFile(
-        workdir / 'metrics.jsonl', int(state.step), mirrors(config, workdir)
+        workdir / 'metrics.jsonl',
+        int(state.step),
+        build.mirrors(config, workdir),
       ).write,
       window=notes['window'],
       images_per_step=config.data.batch_size * config.sampler.paths,
@@ -202,18 +213,6 @@ def train_supernet(
     else {'samples_ExO': np.asarray(state.samples)},
   )
   return state.variables
-
-
-def mirrors(config: Config, workdir: Path) -> 'list[Mirror]':
-  """Where rows of metrics go besides their file."""
-  from jaxnas.training import metrics
-
-  out: list[Mirror] = []
-  if config.logging.tensorboard:
-    out.append(metrics.tensorboard(workdir / 'tensorboard'))
-  if config.logging.wandb:
-    out.append(metrics.weights_and_biases(workdir, flatten(config)))
-  return out
 
 
 def refresh_density(
@@ -275,15 +274,13 @@ def find_table(
   config: Config, workdir: Path, file: Path | None
 ) -> tables.Table | None:
   """The truth given, else what the run has, else what is shipped, else None."""
-  space = spaces.get(config.space)
+  space, images = spaces.get(config.space), config.data.name
   kept = workdir / 'table.json'
   if file is None and kept.exists():
     file = kept
-  return (
-    tables.load(space, file, config.data.name)
-    if file or tables.shipped(space)
-    else None
-  )
+  if file is None and not tables.shipped(space, images):
+    return None
+  return tables.load(space, file, images)
 
 
 def check_warmup(run: Path, config: Config, steps: int) -> Path:

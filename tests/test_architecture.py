@@ -17,7 +17,7 @@ FLOORS = (
   {'supernets'},
   {'training', 'evaluation'},
   {'build', 'cli'},
-  {'train', 'retrain', 'rank', 'prepare'},
+  {'train', 'retrain', 'stand_alone', 'rank', 'prepare'},
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 

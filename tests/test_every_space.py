@@ -161,9 +161,13 @@ def test_one_architecture_trains_alone(space, arch, tmp_path, photos, capsys):
   assert (result['params'], result['macs']) == (params_A[0], macs_A[0])
   assert result['accuracy'] * 6 == pytest.approx(round(result['accuracy'] * 6))
   assert f'{params_A[0]:,} parameters' in capsys.readouterr().out
-  # Done is done.
-  assert retrain.main([*words, *options, '--optimizer.decay', 'weights',
-                       '--resume']) == 0  # fmt: skip
+  # Done is done, and the run knows what it trains.
+  run = str(tmp_path / 'run')
+  assert retrain.main(['--workdir', run, '--resume']) == 0
+  with pytest.raises(SystemExit) as ended:
+    retrain.main(['--workdir', run, '--resume', '--all'])
+  assert ended.value.code == 2
+  assert f'trains {arch}, not all' in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -204,6 +208,29 @@ def test_bad_input_is_one_line(tmp_path, photos, capsys, more, says):
   err = capsys.readouterr().err
   assert says in err and err.startswith('error: ') and err.count('\n') == 1
   assert not (tmp_path / 'run').exists()
+
+
+def test_where_images_are_and_who_reads_them_is_not_the_experiment(
+  cells, capsys
+):
+  words = ['--workdir', str(cells), '--resume']
+  assert train.main([*words, '--data.on_error', 'skip']) == 0
+  assert train.main([*words, '--data.workers', '3']) == 0
+  with pytest.raises(SystemExit):
+    train.main([*words, '--data.dir', str(cells)])
+  # It is looked for there, and not refused as another experiment.
+  assert f'data.dir {cells} has neither' in capsys.readouterr().err
+
+
+def test_nothing_to_rank_on_is_said_before_any_work(tmp_path, capsys):
+  with pytest.raises(SystemExit) as ended:
+    train.main(
+      ['--config', 'quickstart.py', '--workdir', str(tmp_path / 'run'),
+       '--data.train_fraction', '1.0', '--debias.effective_fraction', 'None',
+       '--debias.no_baseline']
+    )  # fmt: skip
+  assert ended.value.code == 2
+  assert 'no validation images' in capsys.readouterr().err
 
 
 def test_a_truth_of_other_images_is_refused(

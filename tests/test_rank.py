@@ -31,15 +31,17 @@ def test_equal_strings_are_counted_once_in_canonical():
   # '0x' in the second position of a stage is the only freedom: none in digits.
   assert 'canonical' not in out
   macro = spaces.get('nas_bench_macro')
-  archs_AxE = macro.enumerate()[::40]
+  archs_AxE = macro.enumerate()[1::5]
   truth = tables.from_seeds(macro, np.linspace(0, 1, 6561)[:, None])
   out = rank.correlate(
     macro, archs_AxE, np.arange(len(archs_AxE)) / 1e3, truth,
     np.random.default_rng(0),
   )  # fmt: skip
-  same_A = (macro.canonical(archs_AxE) == archs_AxE).all(1)
+  forms = {tuple(form_E) for form_E in macro.canonical(archs_AxE).tolist()}
+  # Of some networks a string that is not the canonical one was drawn.
+  assert len(forms) > (macro.canonical(archs_AxE) == archs_AxE).all(1).sum()
   assert out['canonical'] == {
-    'n': int(same_A.sum()),
+    'n': len(forms),
     'kendall': pytest.approx(1),
     'spearman': pytest.approx(1),
   }

@@ -194,3 +194,38 @@ def test_a_seed_that_diverges_is_named(monkeypatch):
   )
   with pytest.raises(ArithmeticError, match=r'^1021, seed 2: step 1: loss'):
     trainer(np.array(ARCH, np.int32), 2)
+
+
+@pytest.mark.parametrize('asked', [True, False])
+def test_a_feed_that_the_signal_ended_stops_the_run_after_saving(asked):
+  """Workers that start do not know yet that signals are not for them."""
+  preemption, saved = Preemption(), []
+
+  def feed(step):
+    preemption.requested = asked
+    raise OSError('a process that decodes images has died')
+    yield
+
+  net = supernets.build(SPACE)
+  count = lambda archs_PxE: jnp.zeros((), jnp.int32)  # noqa: E731
+  state = step.init_state(
+    net,
+    fixed(ARCH),
+    sgd(lambda step: 0.1),
+    count,
+    supernets.init(net, np.zeros(4, np.int32), 0),
+  )
+  with pytest.raises(Stopped if asked else OSError):
+    loop.fit(
+      state,
+      step_fn=lambda state, inputs: pytest.fail('there are no inputs'),
+      feed=feed,
+      schedule=loop.Schedule(3, 1, 1, 1),
+      save=lambda state, rows: saved.append(int(state.step)),
+      record=lambda step, row: None,
+      images_per_step=1,
+      guessing_loss=9.0,
+      preemption=preemption,
+      label=None,
+    )
+  assert saved == [0] * asked

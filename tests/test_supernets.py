@@ -226,7 +226,14 @@ def test_a_traced_arch_moves_only_its_running_statistics():
 
 # Rounding weights and images alone turns the gradient of Pooling to 0.96.
 @pytest.mark.parametrize(
-  'space, agreement', [(DIGITS, 0.99), (SMALL_POOLING, 0.9)]
+  'space, agreement',
+  [
+    (DIGITS, 0.99),
+    (SMALL_POOLING, 0.9),
+    (SMALL_CELLS, 0.9),
+    (SMALL_MOBILENET, 0.9),
+  ],
+  ids=lambda value: getattr(value, 'name', ''),
 )
 def test_bfloat16_is_close_to_float32(space, agreement):
   params, x = weights(space), images(space, 8)
@@ -254,12 +261,17 @@ def test_bfloat16_is_close_to_float32(space, agreement):
   assert cosine > agreement
 
 
-def test_accelerators_run_the_same_network(monkeypatch):
+@pytest.mark.parametrize(
+  'space, arch',
+  [(DIGITS, (1, 2, 0, 2)), (SMALL_MOBILENET, (9, 0, 11))],
+  ids=lambda value: getattr(value, 'name', ''),
+)
+def test_accelerators_run_the_same_network(space, arch, monkeypatch):
   """The NHWC formulation, on the same weights."""
-  params, x, arch = weights(DIGITS), images(DIGITS, 4), (1, 2, 0, 2)
+  params, x = weights(space), images(space, 4)
 
   def gradient():
-    net = supernets.build(DIGITS)
+    net = supernets.build(space)
     return jax.jit(jax.grad(lambda p: loss(net, p, x, arch)))(params)
 
   cpu = gradient()

@@ -415,3 +415,17 @@ def test_failed_dump_leaves_the_file_as_it_was(tmp_path, monkeypatch):
   with pytest.raises(OSError, match='disk full'):
     tables.dump(tables.from_seeds(DIGITS, np.ones((81, 1))), file)
   assert file.read_bytes() == before
+
+
+def test_a_table_of_other_images_is_refused(tmp_path):
+  file = tmp_path / 'table.json'
+  table = tables.load(DIGITS)
+  tables.dump(table, file, data='digits')
+  for images in (None, 'digits'):
+    np.testing.assert_array_equal(
+      tables.load(DIGITS, file, images).accuracy_A, table.accuracy_A
+    )
+  with pytest.raises(ValueError, match="of images 'digits', not 'arrays'"):
+    tables.load(DIGITS, file, 'arrays')
+  assert tables.shipped(DIGITS, 'digits')
+  assert not tables.shipped(DIGITS, 'arrays')

@@ -293,7 +293,7 @@ def test_without_truth_the_chosen_architecture_is_still_told(
   whole, monkeypatch, capsys
 ):
   (whole / 'table.json').unlink()
-  monkeypatch.setattr(tables, 'shipped', lambda space: False)
+  monkeypatch.setattr(tables, 'shipped', lambda *args: False)
   train.main(['--workdir', str(whole), '--resume'])
   assert 'no ground truth' in capsys.readouterr().out
 

@@ -322,17 +322,24 @@ def test_equals_pytorch(
         )
 
 
+ARCHS = [
+  pytest.param(
+    space, twin, i, marks=[pytest.mark.slow] if i or space == MOBILENET else []
+  )
+  for space, twin, count in TWINS
+  for i in range(count)
+]
+
+
 @pytest.mark.parametrize(
-  ('space', 'twin'),
-  [(space, twin) for space, twin, _ in TWINS[:4]],
-  ids=lambda value: getattr(value, 'name', ''),
+  ('space', 'twin', 'i'), ARCHS, ids=lambda value: getattr(value, 'name', '')
 )
-def test_a_static_network_equals_pytorch(space, twin):
+def test_a_static_network_equals_pytorch(space, twin, i):
   """The network of one architecture, which has no other parameters."""
   with jax.enable_x64(True):
     net = supernets.StandAlone(
       supernets.build(space, dtype=jnp.float64, affine=True, running=True),
-      tuple(space.random(np.random.default_rng(2), 1)[0].tolist()),
+      tuple(space.random(np.random.default_rng(2), 20)[i].tolist()),
     )
     variables = random_variables(net, net.arch, 'float64')
     params = variables.pop('params')

@@ -83,13 +83,13 @@ _MOST_RECORDS = 50_000
 _MOST_NAME_BYTES = 10_000
 
 # Images, and a column of labels for each of `Cifar.labels`.
-Split = tuple[UInt8[np.ndarray, 'N 32 32 3'], Int[np.ndarray, 'N L']]
+Part = tuple[UInt8[np.ndarray, 'N 32 32 3'], Int[np.ndarray, 'N L']]
 
 
 class Content(NamedTuple):
   """Of an archive."""
 
-  splits: dict[str, Split]
+  splits: dict[str, Part]
   """In the archive's own order."""
   names: tuple[tuple[str, ...], ...]
   """Of the classes, for each of `Cifar.labels`."""
@@ -144,7 +144,7 @@ def _check_size(name: str, size: int, cifar: Cifar) -> None:
     )
 
 
-def _read_batch(name: str, content: bytes, cifar: Cifar) -> Split:
+def _read_batch(name: str, content: bytes, cifar: Cifar) -> Part:
   """A record is its labels, then the red, the green and the blue plane."""
   records = np.frombuffer(content, np.uint8).reshape(-1, cifar.record_bytes)
   y_NxL = records[:, : len(cifar.labels)].astype(np.int32)

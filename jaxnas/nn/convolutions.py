@@ -141,10 +141,10 @@ def average_pool(x_NHWC: Map) -> Map:
   As sums of shifted maps, rows then columns: their gradient is the same sum,
   where that of a window reduction is slow on CPU.
   """
-  sums = x_NHWC
+  sums = x_NHWC.astype(at_least_float32(x_NHWC.dtype))
   for axis in (1, 2):
     pad = [(1, 1) if i == axis else (0, 0) for i in range(4)]
-    padded, side = jnp.pad(sums, pad), x_NHWC.shape[axis]
+    padded, side = jnp.pad(sums, pad), sums.shape[axis]
     sums = functools.reduce(
       jnp.add,
       (lax.slice_in_dim(padded, i, i + side, axis=axis) for i in range(3)),
@@ -155,7 +155,8 @@ def average_pool(x_NHWC: Map) -> Map:
     for side in x_NHWC.shape[1:3]
   )
   counts_HxW = np.outer(rows, columns)
-  return sums * jnp.asarray(1 / counts_HxW[..., None], sums.dtype)
+  averages = sums * jnp.asarray(1 / counts_HxW[..., None], sums.dtype)
+  return averages.astype(x_NHWC.dtype)
 
 
 def depthwise(

@@ -8,6 +8,11 @@ hard-swish in the blocks is too. Parameters and multiply-adds are those
 published for MCT-NAS-A and -B and GreedyNAS-B, exactly.
 
 An arch is the names of its ops with commas between them.
+
+Its supernet has 45,233,964 parameters and one program. On 2 cores of an AMD
+EPYC at batch 8, 224x224, float32 the training step takes 44 s to trace and 87
+s to compile, once; it needs 234 MB beside 186 MB of parameters and 181 MB of
+gradients, and about 1 s a step. The compiler itself needs 5.4 GB.
 """
 
 from typing import Any

@@ -30,8 +30,8 @@ class CellSpace(Space):
   """In a stage."""
 
   @property
-  def stages(self) -> tuple[int, ...]:
-    """Channels of each."""
+  def widths(self) -> tuple[int, ...]:
+    """Channels of each stage."""
     return tuple(self.channels * 2**stage for stage in range(3))
 
   def parse(self, text: str) -> Int[np.ndarray, ' E']:
@@ -124,7 +124,7 @@ class CellSpace(Space):
       for op, kernel in _KERNELS.items()
     )
     before = self.channels
-    for channels in self.stages:
+    for channels in self.widths:
       if channels != before:
         height, width = (-(-side // 2) for side in (height, width))
         # Two 3x3 convolutions, and the shortcut's without normalisation.

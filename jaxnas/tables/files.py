@@ -22,8 +22,15 @@ COLUMNS = {
 MEAN_TOLERANCE = 1e-6
 
 
-def read_json(space: Space, text: str) -> Float[np.ndarray, 'A S']:
+def read_json(
+  space: Space, text: str, images: str | None = None
+) -> Float[np.ndarray, 'A S']:
   """What `tables.dump` writes, or the json of NAS-Bench-Macro.
+
+  Args:
+    space: of the architectures.
+    text: the json.
+    images: the data set that it must be of, where it says of which it is.
 
   Returns fractions, rows in the order of `space.enumerate()`.
 
@@ -34,6 +41,10 @@ def read_json(space: Space, text: str) -> Float[np.ndarray, 'A S']:
     _check_finite('', content)
   except RecursionError:
     raise ValueError('is nested too deeply.') from None
+  if images is not None and isinstance(content, dict):
+    data = content.get('data', images)
+    if data != images:
+      raise ValueError(f'is of images {data!r}, not {images!r}.')
   return _seeds(space, content)
 
 

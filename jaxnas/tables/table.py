@@ -43,18 +43,27 @@ def from_seeds(space: Space, seeds_AxS: Float[np.ndarray, 'A S']) -> Table:
   return Table(space, seeds_AxS.mean(axis=1), seeds_AxS)
 
 
-def shipped(space: Space) -> bool:
-  """Whether the package brings a table of this space."""
-  return _shipped_file(space).is_file()
+def shipped(space: Space, images: str | None = None) -> bool:
+  """Whether the package brings a table of this space, on these images."""
+  file = _shipped_file(space)
+  if images is None or not file.is_file():
+    return file.is_file()
+  return json.loads(file.read_text('utf-8'))['data'] == images
 
 
 def load(
-  space: Space, file: Path | None = None, images: str = 'cifar10'
+  space: Space, file: Path | None = None, images: str | None = None
 ) -> Table:
   """A table by file, or the one that the package brings.
 
   Reads, strictly, what `dump` writes, the json of NAS-Bench-Macro and the npz
-  of NAS-Bench-201, whose accuracies are those on `images`.
+  of NAS-Bench-201.
+
+  Args:
+    space: of the architectures.
+    file: of the table; None: the one that the package brings.
+    images: the data set that the accuracies are on. None: any; of the npz,
+      cifar10.
 
   Raises:
     FileNotFoundError: no file; says how to get one.
@@ -71,9 +80,9 @@ def load(
     raise FileNotFoundError(f'table {file} does not exist.')
   try:
     if file is not None and file.suffix == '.npz':
-      seeds_AxS = files.read_npz(space, file, images)
+      seeds_AxS = files.read_npz(space, file, images or 'cifar10')
     else:
-      seeds_AxS = files.read_json(space, source.read_text('utf-8'))
+      seeds_AxS = files.read_json(space, source.read_text('utf-8'), images)
   except ValueError as error:
     # json's own errors and those of decoding are ValueErrors too.
     raise ValueError(f'table {source}: {error}') from None

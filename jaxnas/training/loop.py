@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -110,6 +110,11 @@ def fit(
           )
     pending.clear()
 
+  def stop() -> NoReturn:
+    collect()
+    save(state, rows)
+    raise Stopped
+
   with (
     contextlib.closing(feed(step)) as inputs,
     progress.bar(label, last, done=step) as advance,
@@ -120,10 +125,15 @@ def fit(
       epoch_start, first = time.monotonic(), step
       while step < (epoch + 1) * steps_per_epoch:
         if preemption.requested:
-          collect()
-          save(state, rows)
-          raise Stopped
-        state, values = step_fn(state, next(inputs))
+          stop()
+        try:
+          input = next(inputs)
+        except OSError:
+          # The signal that asks to stop may have ended what reads the images.
+          if preemption.requested:
+            stop()
+          raise
+        state, values = step_fn(state, input)
         collect()
         pending.append((step, values))
         step += 1

@@ -1,0 +1,159 @@
+"""Training one architecture after another from scratch."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxnas.config import Config
+
+if TYPE_CHECKING:
+  from jaxnas.build import StandAloneExperiment
+  from jaxnas.training.preemption import Preemption
+  from jaxnas.training.step import TrainState
+
+# JAX and what needs it are imported late, so that `--help` is quick.
+
+# (arch_E, seed) -> accuracy on the test images.
+Trainer = Callable[[Int[np.ndarray, ' E'], int], float]
+
+
+def make_trainer(
+  config: Config,
+  built: 'StandAloneExperiment',
+  workdir: Path | None,
+  preemption: 'Preemption',
+) -> Trainer:
+  """One compiled program for all that it trains.
+
+  The stand-alone network is the supernet's definition with affine batch
+  normalisation and running statistics. A seed is an experiment of its own,
+  whatever the architecture: parameters of the same name start alike.
+
+  Args:
+    config: of the experiment.
+    built: from `build.stand_alone`.
+    workdir: gets a folder a seed, with metrics.jsonl and checkpoints from
+      which a run goes on; None keeps neither.
+    preemption: an active one; signals end training by Stopped.
+  """
+  from jaxnas import evaluation, streams, supernets
+  from jaxnas.samplers import Sampler
+  from jaxnas.training import loop, step
+
+  net, batches, space = built.net, built.training, built.space
+  # The arch is the sampler's state: data, so that one program serves all.
+  sampler = Sampler(
+    init=lambda: np.zeros((1, space.positions), np.int32),
+    sample=lambda archs_PxE, key: archs_PxE,
+    log_prob=lambda archs_PxE: None,
+  )
+  average = config.retrain.ema_decay is not None
+
+  def count(archs_PxE):
+    return archs_PxE.shape[0]
+
+  step_fn = step.make_step(
+    net,
+    sampler,
+    built.optimizer,
+    batches.batch,
+    count,
+    seed=config.seed,
+    label_smoothing=config.optimizer.label_smoothing,
+    ema_decay=config.retrain.ema_decay or 0.0,
+  )
+
+  @functools.cache
+  def fresh(seed: int) -> Any:
+    some_arch_E = np.zeros(space.positions, np.int32)
+    return supernets.init(net, some_arch_E, seed)
+
+  def trainer(arch_E: Int[np.ndarray, ' E'], seed: int) -> float:
+    child = streams.child(config.seed, 'retrain', seed)
+    state = step.init_state(
+      net, sampler, built.optimizer, count, fresh(child), average=average
+    )
+    state = dataclasses.replace(state, sampler=arch_E[None])
+    fit = functools.partial(
+      loop.fit,
+      step_fn=step_fn,
+      feed=functools.partial(batches.feed, child),
+      schedule=loop.Schedule(
+        steps_per_epoch=batches.steps_per_epoch,
+        epochs=config.retrain.epochs,
+        log_every=config.logging.every_steps,
+        save_every=config.checkpoint.every_epochs,
+      ),
+      images_per_step=config.data.batch_size,
+      guessing_loss=math.log(space.classes),
+      preemption=preemption,
+    )
+    try:
+      if workdir is None:
+        state = fit(
+          state,
+          save=lambda state, window: None,
+          record=lambda step, row: None,
+          label=None,
+        )
+      else:
+        state = _fit_with_checkpoints(
+          fit, state, built.skipped, config, workdir / f'seed_{seed}'
+        )
+    except loop.NonFinite as error:
+      raise loop.NonFinite(
+        f'{space.format(arch_E)}, seed {seed}: {error}'
+      ) from error
+    (accuracy,) = evaluation.accuracies(
+      net,
+      state.variables,
+      arch_E[None],
+      built.test.batch,
+      len(built.test),
+      batch_size=config.ranking.batch_size,
+      label=None,
+      poll=preemption.check,
+    )
+    return float(accuracy)
+
+  return trainer
+
+
+def _fit_with_checkpoints(
+  fit: 'Callable[..., TrainState]',
+  state: 'TrainState',
+  skipped: set[str],
+  config: Config,
+  folder: Path,
+) -> 'TrainState':
+  """From the newest checkpoint in the folder to the end."""
+  from jaxnas import build
+  from jaxnas.training.checkpoint import Checkpoints
+  from jaxnas.training.metrics import MetricsFile
+
+  with Checkpoints(
+    folder / 'checkpoints', keep=config.checkpoint.keep
+  ) as checkpoints:
+    window = []
+    if steps := checkpoints.steps():
+      state, notes = checkpoints.restore(steps[-1], state)
+      window = notes['window']
+      skipped.update(notes['skipped'])
+      print(f'{folder}: goes on at step {int(state.step)}')
+    metrics = MetricsFile(
+      folder / 'metrics.jsonl', int(state.step), build.mirrors(config, folder)
+    )
+    return fit(
+      state,
+      save=lambda state, window: checkpoints.save(
+        state, {'window': window, 'skipped': sorted(skipped)}
+      ),
+      record=metrics.write,
+      window=window,
+    )
