@@ -287,7 +287,7 @@ def _check_density(experiment: Experiment) -> None:
   if wanted.file is not None:
     density.load(Path(wanted.file), archs_AxE)
     return
-  params = jax.eval_shape(experiment.init_state).params
+  params = supernets.shapes(experiment.net, archs_AxE[0])['params']
   density.select(experiment.net, params, archs_AxE, wanted.tensors)
 
 

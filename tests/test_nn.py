@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnas.nn import convolutions
+from jaxnas.nn import convolutions, pooling
 from jaxnas.nn.blocks import InvertedResidual
 from jaxnas.nn.choice import Choice, used_by_choices
 from jaxnas.nn.initial import draw
@@ -136,7 +136,7 @@ def test_bfloat16_convolutions_sum_in_float32(form, monkeypatch):
 def test_max_pool_and_its_gradient_equal_a_window_reduction():
   with jax.enable_x64():
     same_value_and_gradients(
-      convolutions.max_pool,
+      pooling.max_pool,
       lambda x: nn.max_pool(x, (2, 2), (2, 2)),
       normal(0, 2, 6, 4, 3),
     )
@@ -171,9 +171,8 @@ def test_no_grouped_or_gradient_convolution_in_a_cpu_program():
   ],
 )
 def test_initial_weights_are_uniform_as_in_pytorch(layer, shape, fan_in):
-  drawn = draw(
-    lambda: layer.init(jax.random.key(0), jnp.zeros(shape)), 0, 'init'
-  )
+  laws = jax.eval_shape(lambda: layer.init(jax.random.key(0), jnp.zeros(shape)))
+  drawn = draw(laws, 0)
   flax = nn.unbox(layer.init(jax.random.key(0), jnp.zeros(shape)))
   for params in (drawn['params'], flax['params']):
     check_uniform(layer, params, 1 / np.sqrt(fan_in))

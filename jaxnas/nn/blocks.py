@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnas.nn import convolutions
+from jaxnas.nn import pooling
 from jaxnas.nn.convolutions import Layout, Map
 from jaxnas.nn.layers import (
   ACTIVATIONS,
@@ -86,7 +86,7 @@ class SqueezeExcite(nn.Module):
   @nn.compact
   def __call__(self, x: Map) -> Map:
     axis = self.layout.index('C')
-    mean_BxC = convolutions.mean_of_map(x, self.layout)
+    mean_BxC = pooling.mean_of_map(x, self.layout)
     narrow = jax.nn.relu(Linear(self.width, name='reduce')(mean_BxC))
     gate_BxC = jax.nn.hard_sigmoid(
       Linear(x.shape[axis], name='expand')(narrow)
@@ -172,7 +172,7 @@ class AveragePool(nn.Module):
   @nn.compact
   def __call__(self, x: Map, train: bool) -> Map:
     del train
-    return convolutions.average_pool(x)
+    return pooling.average_pool(x)
 
 
 class Zero(nn.Module):

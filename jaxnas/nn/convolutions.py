@@ -43,12 +43,6 @@ def at_least_float32(dtype: Any) -> Any:
   return jnp.promote_types(dtype, jnp.float32)
 
 
-def mean_of_map(x: Map, layout: Layout = 'NHWC') -> Float[Array, 'B C']:
-  """Average over height and width, at least in float32."""
-  out = x.mean((1, 2), dtype=at_least_float32(x.dtype))
-  return out if layout == 'NHWC' else out.T
-
-
 def pointwise(
   x: Map, kernel_IxO: Float[Array, 'I O'], *, stride: int, layout: Layout
 ) -> Map:
@@ -123,40 +117,6 @@ def _dense_backward(stride, saved, g):
 
 
 _dense_cpu.defvjp(_dense_forward, _dense_backward)
-
-
-def max_pool(x_NHWC: Map) -> Map:
-  """2x2, of even sides; its gradient is shared where values are equal.
-
-  As a maximum of slices the gradient takes 0.8 ms of CPU, as a window
-  reduction 10.
-  """
-  views = [x_NHWC[:, i::2, j::2] for i in range(2) for j in range(2)]
-  return functools.reduce(jnp.maximum, views)
-
-
-def average_pool(x_NHWC: Map) -> Map:
-  """3x3 of stride 1; the average leaves the padding out.
-
-  As sums of shifted maps, rows then columns: their gradient is the same sum,
-  where that of a window reduction is slow on CPU.
-  """
-  sums = x_NHWC.astype(at_least_float32(x_NHWC.dtype))
-  for axis in (1, 2):
-    pad = [(1, 1) if i == axis else (0, 0) for i in range(4)]
-    padded, side = jnp.pad(sums, pad), sums.shape[axis]
-    sums = functools.reduce(
-      jnp.add,
-      (lax.slice_in_dim(padded, i, i + side, axis=axis) for i in range(3)),
-    )
-  # How many rows and columns of a window lie on the map.
-  rows, columns = (
-    np.minimum(np.arange(side), 1) + 1 + np.minimum(np.arange(side)[::-1], 1)
-    for side in x_NHWC.shape[1:3]
-  )
-  counts_HxW = np.outer(rows, columns)
-  averages = sums * jnp.asarray(1 / counts_HxW[..., None], sums.dtype)
-  return averages.astype(x_NHWC.dtype)
 
 
 def depthwise(

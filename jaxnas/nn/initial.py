@@ -64,27 +64,21 @@ def constant(number: float) -> Callable[..., Any]:
   return init
 
 
-def draw(
-  init: Callable[[], Any], seed: int, name: str, *steps: int
-) -> dict[str, Any]:
-  """The variables that `init` describes, float32.
-
-  Each is a function of its path.
+def draw(laws: Any, seed: int) -> dict[str, Any]:
+  """Variables, float32; each is a function of its path, stream 'init'.
 
   Args:
-    init: () -> variables of a network with this module's initialisers; its
-      shapes are asked for, it is not run.
+    laws: `jax.eval_shape` of a network's init, with this module's
+      initialisers.
     seed: of the experiment.
-    name: of the stream.
-    steps: of the stream.
   """
 
   def value(path: Any, law: Uniform) -> Float[Array, '...']:
     where = zlib.crc32('/'.join(key.key for key in path).encode())
-    rng = streams.rng(seed, name, *steps, where)
+    rng = streams.rng(seed, 'init', where)
     numbers = rng.uniform(law.low, law.high, law.value.shape)
     return jnp.asarray(numbers, jnp.float32)
 
   return jax.tree_util.tree_map_with_path(
-    value, jax.eval_shape(init), is_leaf=lambda leaf: isinstance(leaf, Uniform)
+    value, laws, is_leaf=lambda leaf: isinstance(leaf, Uniform)
   )

@@ -76,13 +76,7 @@ class StandAlone:
     return jax.tree.map(lambda leaf: jnp.bool_(True), params)
 
 
-def init(
-  net: Any,
-  arch: tuple[int, ...] | Arch,
-  seed: int,
-  name: str = 'init',
-  *steps: int,
-) -> dict[str, Any]:
+def init(net: Any, arch: tuple[int, ...] | Arch, seed: int) -> dict[str, Any]:
   """Fresh variables; a parameter's value is a function of its path.
 
   Args:
@@ -91,13 +85,17 @@ def init(
       stand-alone network of that arch. Both hold the same values for the
       parameters that they share.
     seed: of the experiment.
-    name: of the random stream.
-    steps: of the stream.
   """
+  return draw(_laws(net, arch), seed)
+
+
+def shapes(net: Any, arch: tuple[int, ...] | Arch) -> dict[str, Any]:
+  """Of what `init` gives, without drawing it."""
+  return nn.meta.unbox(_laws(net, arch))
+
+
+def _laws(net: Any, arch: tuple[int, ...] | Arch) -> Any:
   images = jnp.zeros((2, *net.space.image_shape))
-  return draw(
-    lambda: net.init(jax.random.key(0), images, arch, train=True),
-    seed,
-    name,
-    *steps,
+  return jax.eval_shape(
+    lambda: net.init(jax.random.key(0), images, arch, train=True)
   )

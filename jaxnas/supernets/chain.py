@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.nn import convolutions
+from jaxnas.nn import convolutions, pooling
 from jaxnas.nn.blocks import Identity, InvertedResidual
 from jaxnas.nn.choice import Arch, Choice, Op, used_by_choices
 from jaxnas.nn.convolutions import Layout, Map
@@ -149,4 +149,4 @@ class Head(nn.Module):
   def __call__(self, x: Map, train: bool) -> Float[Array, 'B K']:
     x = Pointwise(self.features, dtype=self.dtype, name='conv')(x)
     x = jax.nn.relu(self.norm(name='norm')(x, train))
-    return Linear(self.classes, name='linear')(convolutions.mean_of_map(x))
+    return Linear(self.classes, name='linear')(pooling.mean_of_map(x))

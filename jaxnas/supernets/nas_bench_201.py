@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.nn import convolutions
+from jaxnas.nn import pooling
 from jaxnas.nn.blocks import (
   AveragedProjection,
   AveragePool,
@@ -85,7 +85,7 @@ class CellNet(nn.Module):
       )(channels, norm, dtype, name=f'cells_{stage}')
       x, _ = cells(x, arch, train)
     x = jax.nn.relu(norm(name='last_norm')(x, train))
-    return Linear(space.classes, name='linear')(convolutions.mean_of_map(x))
+    return Linear(space.classes, name='linear')(pooling.mean_of_map(x))
 
   def used(self, params: Any, arch_E: Arch) -> Any:
     """Booleans by leaf: which parameters an architecture trains."""

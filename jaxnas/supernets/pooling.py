@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.nn import convolutions
+from jaxnas.nn import pooling
 from jaxnas.nn.blocks import BasicBlock, Identity
 from jaxnas.nn.choice import Arch, switch
 from jaxnas.nn.convolutions import Map
@@ -76,14 +76,14 @@ class PoolingNet(nn.Module):
       for e in range(len(self.blocks)):
         pools = int(arch[e]) if isinstance(arch, tuple) else 0
         x = self._block(e, x, pools, train)
-      x_BxD = convolutions.mean_of_map(x)
+      x_BxD = pooling.mean_of_map(x)
     else:
       x_BxD = self._any_arch(x, arch, train)
     return self.linear(x_BxD)
 
   def _block(self, e: int, x: Map, pools: int, train: bool) -> Map:
     if pools:
-      x = convolutions.max_pool(x)
+      x = pooling.max_pool(x)
     return self.blocks[e](x, train)
 
   def _any_arch(self, x: Map, arch_E: Arch, train: bool) -> Array:
@@ -105,7 +105,7 @@ class PoolingNet(nn.Module):
         buffers,
       )
     # Every architecture has pooled as often by now.
-    return convolutions.mean_of_map(buffers[-1])
+    return pooling.mean_of_map(buffers[-1])
 
   def _cases(self) -> list[list[tuple[int, int]]]:
     """For each block, the (level after it, pool before it) that can occur."""
