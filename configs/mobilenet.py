@@ -3,8 +3,10 @@
 120 epochs, batch 512, SGD with momentum from 0.1 by a cosine, bfloat16 on
 accelerators. Customary, not in the paper: 50 training images of each class
 held out to rank on, label smoothing 0.1, decay 4e-5 on weights only. So large
-a space can't be listed: training is uniform, and 1,000 architectures drawn
-with a fixed seed are ranked on 5,000 of the held-out images.
+a space can't be listed: densities come from prototypes of the gradients of
+training (inferred, as are the 20 epochs of warm-up of the 120), and 1,000
+architectures drawn with a fixed seed are ranked on 5,000 of the held-out
+images.
 
 Command: python -m jaxnas.train --config mobilenet.py --data.dir DIR
   with DIR/train/CLASS/FILE and DIR/val/CLASS/FILE, or tfds ArrayRecords
@@ -15,6 +17,8 @@ Result: not yet measured; no ground truth of these architectures is published
 from jaxnas.config import (
   Config,
   Data,
+  Debias,
+  Density,
   Optimizer,
   Ranking,
 )
@@ -31,8 +35,10 @@ def get_config() -> Config:
       flip=True,
       workers=16,
     ),
-    warmup_epochs=0,
-    epochs=120,
+    warmup_epochs=20,
+    epochs=100,
+    debias=Debias(effective_fraction=0.5),
+    density=Density(estimator='prototypes'),
     optimizer=Optimizer(
       peak_lr=0.1,
       weight_decay=4e-5,

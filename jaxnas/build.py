@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import data, density, samplers, spaces, streams, supernets
+from jaxnas import data, debiasing, samplers, spaces, streams, supernets
 from jaxnas.config import Config, flatten
 from jaxnas.training import metrics, optimizer, step
 
@@ -191,13 +191,9 @@ def experiment(config: Config) -> Experiment:
   seed, compute = config.seed, dtype(config.precision)
   loaded = images(config)
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
-  if config.debiases and not space.enumerable:
-    raise ValueError(
-      f'{space.name} has {space.size:.2g} architectures: debiasing needs the '
-      'density of each. Set debias.temperature and debias.effective_fraction '
-      'to None.'
-    )
   net = network(config, space, affine=config.supernet.affine)
+  sampler = debiasing.sampler(config, space, net)
+  debiasing.check(config, space, net)
   train_T, validation_V = divide(config, loaded)
   batches = training(config, loaded, train_T)
 
@@ -213,7 +209,7 @@ def experiment(config: Config) -> Experiment:
   _at_most('ranking.images', wanted, len(ranking_M), 'images')
   needed = config.density.batches * config.density.batch_size
   density_M = streams.rng(seed, 'density').permutation(validation_V)
-  if config.debiases and config.density.file is None:
+  if debiasing.estimates(config):
     _at_most(
       'density.batches * density.batch_size',
       needed,
@@ -221,19 +217,12 @@ def experiment(config: Config) -> Experiment:
       'validation images',
     )
 
-  sampler = samplers.PROPOSALS[config.sampler.name](
-    space, paths=config.sampler.paths
-  )
-  if space.enumerable:
-    sampler = samplers.debiased(
-      sampler, space.enumerate(), paths=config.sampler.paths
-    )
   updates = sgd(
     config, config.warmup_epochs + config.epochs, batches.steps_per_epoch
   )
   count = samplers.counter(space)
   some_arch_E = np.zeros(space.positions, np.int32)
-  built = Experiment(
+  return Experiment(
     config=config,
     space=space,
     net=net,
@@ -256,9 +245,6 @@ def experiment(config: Config) -> Experiment:
     ranking_archs_AxE=ranking_archs(config, space),
     skipped=getattr(loaded, 'skipped', set()),
   )
-  if config.debiases:
-    _check_density(built)
-  return built
 
 
 def ranking_archs(
@@ -278,17 +264,6 @@ def ranking_archs(
     return archs_AxE
   _at_most('ranking.archs', wanted, len(archs_AxE), 'architectures')
   return archs_AxE[np.sort(rng.choice(len(archs_AxE), wanted, replace=False))]
-
-
-def _check_density(experiment: Experiment) -> None:
-  """What the density will need after the warm-up."""
-  wanted = experiment.config.density
-  archs_AxE = experiment.space.enumerate()
-  if wanted.file is not None:
-    density.load(Path(wanted.file), archs_AxE)
-    return
-  params = supernets.shapes(experiment.net, archs_AxE[0])['params']
-  density.select(experiment.net, params, archs_AxE, wanted.tensors)
 
 
 def _at_most(name: str, value: int, most: int, unit: str) -> None:

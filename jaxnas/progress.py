@@ -74,10 +74,19 @@ def track(
   label: str | None,
   total: int,
   poll: Callable[[], None] = lambda: None,
+  size: Callable[[T], int] = lambda item: 1,
 ) -> Iterator[T]:
-  """The items, with a bar; `poll` is called before each, and may raise."""
+  """The items, with a bar.
+
+  Args:
+    items: what is worked through.
+    label: what is going on; None shows nothing.
+    total: units of work.
+    poll: called before each item; may raise.
+    size: units of an item.
+  """
   with bar(label, total) as advance:
     for item in items:
       poll()
       yield item
-      advance(1, '')
+      advance(size(item), '')

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
   from jaxnas.training.step import TrainState
 
 
+# Fields of debiasing that a warm-up with prototypes depends on.
+ONLINE = (
+  'debias.candidates',
+  'density.estimator',
+  'density.lookup',
+  'density.prototypes',
+  'density.tensors',
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(cli.Command):
   """Flags of the command."""
@@ -155,7 +165,7 @@ def train_supernet(
   preemption: 'Preemption',
 ) -> Any:
   """From the newest checkpoint to the end; returns the variables."""
-  from jaxnas import build
+  from jaxnas import build, debiasing, density_log
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
@@ -163,6 +173,11 @@ def train_supernet(
   config = experiment.config
   warmup_steps = experiment.warmup_steps
   state, notes = experiment.init_state(), {'window': [], 'skipped': []}
+
+  def before_epoch(state: 'TrainState', epoch: int) -> 'TrainState':
+    density_log.write(experiment, state, epoch, workdir, preemption.check)
+    return debiasing.debias(experiment, state, epoch, workdir, preemption.check)
+
   with Checkpoints(
     workdir / 'checkpoints',
     keep=config.checkpoint.keep,
@@ -187,9 +202,7 @@ def train_supernet(
         save_every=config.checkpoint.every_epochs,
         also_save=(config.warmup_epochs,),
       ),
-      before_epoch=lambda state, epoch: refresh_density(
-        experiment, state, epoch, workdir, preemption
-      ),
+      before_epoch=before_epoch,
       save=lambda state, window: checkpoints.save(
         state, {'window': window, 'skipped': sorted(experiment.skipped)}
       ),
@@ -203,6 +216,8 @@ def train_supernet(
       guessing_loss=math.log(experiment.space.classes),
       preemption=preemption,
     )
+  epochs = config.warmup_epochs + config.epochs
+  density_log.write(experiment, state, epochs, workdir, preemption.check)
   runs.write_npz(
     workdir / 'samples.npz',
     {
@@ -213,61 +228,6 @@ def train_supernet(
     else {'samples_ExO': np.asarray(state.samples)},
   )
   return state.variables
-
-
-def refresh_density(
-  experiment: 'Experiment',
-  state: 'TrainState',
-  epoch: int,
-  workdir: Path,
-  preemption: 'Preemption',
-) -> 'TrainState':
-  """Debiases from here on, where a density is due before this epoch."""
-  from jaxnas import density, samplers
-
-  config, space = experiment.config, experiment.space
-  since = epoch - config.warmup_epochs
-  every = config.density.refresh_epochs
-  due = since == 0 or (every is not None and since > 0 and since % every == 0)
-  if not (config.debiases and due and config.epochs):
-    return state
-  if config.density.file is not None:
-    estimated = density.load(Path(config.density.file), space.enumerate())
-  else:
-    batches = [
-      experiment.density.batch(indices_B)
-      for indices_B in np.split(
-        np.arange(len(experiment.density)), config.density.batches
-      )
-    ]
-    images, labels = zip(*batches, strict=True)
-    estimated = density.gradient_density(
-      experiment.net,
-      state.params,
-      space.enumerate(),
-      images,
-      labels,
-      tensors=config.density.tensors,
-      combine=config.density.combine,
-      absent=config.density.absent,
-      memory_gb=config.density.memory_gb,
-      poll=preemption.check,
-    )
-  density.save(estimated, workdir / 'density.npz')
-  alpha_A = estimated.alpha_A
-  if config.density.scale == 'std':
-    alpha_A = alpha_A / alpha_A.std()
-  log_prob = experiment.sampler.log_prob
-  undebiased = samplers.with_density(state.sampler, 0 * alpha_A, 1.0)
-  tau, fraction = config.debias.temperature, config.debias.effective_fraction
-  if fraction is not None:
-    tau = samplers.solve_temperature(
-      np.asarray(log_prob(undebiased)), alpha_A, fraction
-    )
-  assert tau is not None  # `config.debiases`
-  sampler = samplers.with_density(state.sampler, alpha_A, tau)
-  print(samplers.describe(alpha_A, tau, log_prob(sampler)))
-  return dataclasses.replace(state, sampler=sampler)
 
 
 def find_table(
@@ -285,11 +245,13 @@ def find_table(
 
 def check_warmup(run: Path, config: Config, steps: int) -> Path:
   """Raises where `run` did not warm up, so long, as `config` would."""
+  other = runs.read_config(run)
   later = ('debias.', 'density.', 'ranking.', 'retrain.')
-  for name, (ours, theirs) in differences(
-    config, runs.read_config(run)
-  ).items():
-    if not name.startswith(later):
+  # Prototypes learn from the first step on.
+  clusters = 'prototypes' in (config.density.estimator, other.density.estimator)
+  early = ONLINE if clusters else ()
+  for name, (ours, theirs) in differences(config, other).items():
+    if name in early or not name.startswith(later):
       raise ValueError(
         f'{run} warmed up with {name} {theirs}, not {ours}: choose another '
         '--warmup_from, or none.'

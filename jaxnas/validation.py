@@ -16,6 +16,9 @@ RANGES: dict[str, tuple[float, float]] = {
   'data.workers': (0, np.inf),
   'sampler.paths': (1, np.inf),
   'debias.effective_fraction': (0, 1),
+  'debias.candidates': (1, np.inf),
+  'density.prototypes': (2, np.inf),
+  'density.log_epochs': (1, np.inf),
   'density.batches': (1, np.inf),
   'density.batch_size': (2, np.inf),
   'density.refresh_epochs': (1, np.inf),
@@ -40,8 +43,23 @@ POSITIVE = (
   'data.train_fraction',
   'debias.temperature',
   'debias.effective_fraction',
+  'density.bandwidth',
   'density.memory_gb',
   'optimizer.clip_norm',
+)
+
+# (fields, what they belong to, and its value where they are used)
+USED_WITH = (
+  ('density.tensors', 'density.measure', 'gradient'),
+  ('density.combine', 'density.measure', 'gradient'),
+  ('density.absent', 'density.measure', 'gradient'),
+  ('density.layers', 'density.measure', 'representational'),
+  ('density.unbiased', 'density.measure', 'representational'),
+  ('density.outputs', 'density.measure', 'functional'),
+  ('density.bandwidth', 'density.estimator', 'kde'),
+  ('density.prototypes', 'density.estimator', 'prototypes'),
+  ('density.lookup', 'density.estimator', 'prototypes'),
+  ('debias.candidates', 'density.estimator', 'prototypes'),
 )
 
 
@@ -82,6 +100,12 @@ def validate(config: Config) -> None:
       'data.crop_padding is of images in memory; imagenet is cropped at '
       'random anyway.'
     )
+  untouched = flatten(Config())
+  for name, owner, value in USED_WITH:
+    if flat[name] != untouched[name] and flat[owner] != value:
+      raise ValueError(
+        f'{name} is of {owner} {value}; {owner} {flat[owner]} does not use it.'
+      )
   if debias.baseline and not config.debiases:
     raise ValueError(
       'debias.baseline needs debiasing: set debias.temperature or '
@@ -98,6 +122,21 @@ def validate(config: Config) -> None:
     raise ValueError(
       'density.absent skip averages over tensors: it needs '
       'density.combine mean.'
+    )
+  if density.estimator == 'prototypes' and (
+    density.measure,
+    density.combine,
+    density.absent,
+  ) != ('gradient', 'mean', 'zero'):
+    raise ValueError(
+      'density.estimator prototypes clusters the gradients of training: it '
+      'needs density.measure gradient, density.combine mean and density.absent '
+      'zero.'
+    )
+  if density.unbiased and density.batch_size < 4:
+    raise ValueError(
+      f'density.unbiased needs a density.batch_size of 4, not '
+      f'{density.batch_size}.'
     )
   if config.optimizer.nesterov and config.optimizer.momentum == 0:
     raise ValueError('optimizer.nesterov needs optimizer.momentum above 0.')

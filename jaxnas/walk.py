@@ -4,6 +4,8 @@ Architectures of a sequential space that start alike compute alike: the walk
 visits them in lexicographic order and computes only the positions in which
 each differs from the one before. On all 6,561 architectures of
 NAS-Bench-Macro that saves 3.73 times the multiply-adds of a forward pass.
+
+Several devices walk side by side, each through a column of its own.
 """
 
 import functools
@@ -11,67 +13,122 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
+
+from jaxnas.spread import Block, everywhere, over_archs
 
 
 def walk(
-  archs_AxE: Int[np.ndarray, 'A E'],
+  archs_MxDxE: Int[np.ndarray, 'M D E'],
   root: Any,
-  step: Callable[[int, Any, int], Any],
-) -> Iterator[tuple[int, Any]]:
-  """Yields (index into `archs_AxE`, value after the last position).
+  step: Callable[[int, Any, Int[np.ndarray, ' D']], Any],
+) -> Iterator[Any]:
+  """Yields the value after the last position, row by row.
 
   Args:
-    archs_AxE: any set of architectures, in any order.
+    archs_MxDxE: D architectures a row; rows that start as the one before,
+      in all D, share what they compute.
     root: the value before the first position.
-    step: (position, value before it, op) -> value after it.
+    step: (position, value before it, ops_D) -> value after it.
 
   At most E + 1 values are alive at a time.
   """
-  values, previous_E = [root], None
-  for index in np.lexsort(archs_AxE.T[::-1]):
-    arch_E = archs_AxE[index]
+  values, previous_DxE = [root], None
+  for archs_DxE in archs_MxDxE:
     shared = 0
-    if previous_E is not None:
-      same_E = arch_E == previous_E
-      shared = len(arch_E) if same_E.all() else int(same_E.argmin())
+    if previous_DxE is not None:
+      same_E = (archs_DxE == previous_DxE).all(axis=0)
+      shared = len(same_E) if same_E.all() else int(same_E.argmin())
     del values[shared + 1 :]
-    for position in range(shared, len(arch_E)):
-      values.append(step(position, values[-1], int(arch_E[position])))
-    previous_E = arch_E
-    yield int(index), values[-1]
+    for position in range(shared, archs_DxE.shape[1]):
+      values.append(step(position, values[-1], archs_DxE[:, position]))
+    previous_DxE = archs_DxE
+    yield values[-1]
+
+
+def columns(
+  archs_AxE: Int[np.ndarray, 'A E'], count: int
+) -> tuple[Int[np.ndarray, 'M D'], Bool[np.ndarray, 'M D']]:
+  """Deals architectures to D columns of like length that share prefixes.
+
+  A column is a run of the lexicographic order. Columns whose length is a
+  whole number of subtrees change the same positions in the same rows; of
+  those lengths the one that computes the fewest positions is taken.
+
+  Args:
+    archs_AxE: any set of architectures, in any order.
+    count: D.
+
+  Returns:
+    Indices into `archs_AxE`, and which of them are no repetition.
+  """
+  order_A = np.lexsort(archs_AxE.T[::-1])
+  sorted_AxE = archs_AxE[order_A]
+  total, positions = archs_AxE.shape
+  # Positions that each shares with the one before it.
+  same_AxE = sorted_AxE[1:] == sorted_AxE[:-1]
+  shared_A = np.append(0, np.logical_and.accumulate(same_AxE, axis=1).sum(1))
+
+  def padded(values_A, length, fill):
+    out = np.full(length * count, fill)
+    out[:total] = values_A
+    return out.reshape(count, length).T
+
+  def cost(length):
+    shared_MxD = padded(shared_A, length, positions)
+    return (positions - shared_MxD[1:].min(axis=1)).sum()
+
+  subtrees_E = np.cumprod(
+    [1, *(len(np.unique(ops_A)) for ops_A in archs_AxE.T[:0:-1])]
+  )
+  least = -(-total // count)
+  lengths = {int(-(-least // tree) * tree) for tree in subtrees_E}
+  length = min(sorted(lengths), key=cost)
+  indices_MxD = padded(order_A, length, order_A[-1])
+  return indices_MxD, padded(np.ones(total, bool), length, False)
 
 
 @functools.cache
-def trunk(net: Any) -> Callable[..., Iterator[tuple[int, Any]]]:
-  """(variables, archs_AxE, batches) -> what the head receives, by architecture.
+def trunk(net: Any) -> Callable[..., Iterator[Block]]:
+  """(variables, archs_AxE, batches) -> blocks of what the head receives.
 
-  The function returned yields (index, features) as `walk` does and compiles
-  one program a position, once: density and ranking of equal nets share it.
+  The function returned yields one block a row of the walk, one architecture a
+  device. It compiles one program a position, once for equal nets and batches.
 
   Args:
     net: a supernet with the methods stem, position and head. `batches` is
       any pytree of image batches, and features have its structure.
   """
 
-  @jax.jit
-  def stem(variables, batches):
+  def stem(shared, device):
+    del device
+    variables, batches = shared
     return jax.tree.map(
       lambda x: net.apply(variables, x, method='stem'), batches
     )
 
-  @functools.partial(jax.jit, static_argnums=0)
-  def position(e, variables, batches, op):
-    return jax.tree.map(
-      lambda x: net.apply(variables, e, x, op, method='position'), batches
-    )
+  @functools.cache
+  def position(e):
+    def of_arch(variables, each):
+      inputs, op = each
+      return jax.tree.map(
+        lambda x: net.apply(variables, e, x, op, method='position'), inputs
+      )
+
+    return over_archs(of_arch)
+
+  root = over_archs(stem)
 
   def visit(variables, archs_AxE, batches):
-    return walk(
-      archs_AxE,
-      stem(variables, batches),
-      lambda e, x, op: position(e, variables, x, np.int32(op)),
+    variables = everywhere(variables)
+    indices_MxD, real_MxD = columns(archs_AxE, len(jax.local_devices()))
+    values = walk(
+      archs_AxE[indices_MxD],
+      root((variables, everywhere(batches)), jnp.arange(indices_MxD.shape[1])),
+      lambda e, x, ops_D: position(e)(variables, (x, ops_D.astype(np.int32))),
     )
+    yield from map(Block, indices_MxD, real_MxD, values)
 
   return visit

@@ -12,12 +12,12 @@ ROOT = Path(jaxnas.__file__).parent
 # From the ground up; a room may import itself and what stands below it.
 FLOORS = (
   {'config', 'names', 'spaces', 'correlation', 'streams'},
-  {'validation', 'runs', 'prepared', 'progress', 'walk'},
+  {'validation', 'figures', 'runs', 'prepared', 'progress', 'spread', 'walk'},
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
   {'training', 'evaluation'},
-  {'build', 'cli'},
-  {'train', 'retrain', 'stand_alone', 'rank', 'prepare'},
+  {'build', 'cli', 'debiasing', 'density_log', 'measure_flags'},
+  {'train', 'retrain', 'stand_alone', 'rank', 'prepare', 'measure'},
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 

@@ -1,5 +1,11 @@
-"""Exact against definitions, on a small net with known gradients."""
+"""Exact against definitions, on a small net whose twin is plain numpy."""
 
+import ast
+import doctest
+import functools
+import importlib
+import types
+from pathlib import Path
 from typing import ClassVar
 
 import flax.linen as nn
@@ -9,19 +15,22 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+import jaxnas
 from jaxnas import density
-from jaxnas.density import features
-from jaxnas.density.distances import mean_cosine_distance
+from jaxnas.density import features, tensors
 
 ARCHS_AxE = np.array([[i, j] for i in range(3) for j in range(3)], np.int32)
+CLASSES = 4
 
 
 class Toy(nn.Module):
   """Two choices of three linear ops between a stem and a head."""
 
   tensor_sets: ClassVar = {'deep': ('head/kernel',), 'early': ('stem/kernel',)}
-  default_tensors = 'deep'
-  sequential = True
+  default_tensors: ClassVar = 'deep'
+  layers: ClassVar = ('position_1_op_0', 'head')
+  space: ClassVar = types.SimpleNamespace(name='toy', classes=CLASSES)
+  sequential: ClassVar = True
 
   def setup(self):
     self.stem_layer = nn.Dense(6, name='stem')
@@ -29,7 +38,7 @@ class Toy(nn.Module):
       [nn.Dense(6, name=f'position_{e}_op_{o}') for o in range(3)]
       for e in range(2)
     ]
-    self.head_layer = nn.Dense(4, name='head')
+    self.head_layer = nn.Dense(CLASSES, name='head')
 
   def stem(self, x):
     return self.stem_layer(x.reshape(len(x), -1))
@@ -58,97 +67,244 @@ class Toy(nn.Module):
     return jax.tree_util.tree_map_with_path(used, params)
 
 
-@pytest.fixture(scope='module')
-def toy():
-  net = Toy()
+class Whole(Toy):
+  """The same, without its parts."""
+
+  sequential: ClassVar = False
+
+
+@functools.cache
+def drawn():
+  """Weights, images and labels."""
   rng = np.random.default_rng(0)
-  images = [
-    jnp.asarray(rng.normal(size=(8, 1, 1, 5)), jnp.float32) for _ in 'ab'
-  ]
-  labels = [jnp.asarray(rng.integers(0, 4, 8), jnp.int32) for _ in 'ab']
-  params = net.init(jax.random.key(0), images[0], ARCHS_AxE[0], train=True)
-  return net, params['params'], images, labels
+  x = jnp.asarray(rng.normal(size=(16, 1, 1, 5)), jnp.float32)
+  y = jnp.asarray(rng.integers(0, CLASSES, 16), jnp.int32)
+  params = Toy().init(jax.random.key(0), x, ARCHS_AxE[0], train=True)['params']
+  return params, x, y
 
 
-def gradients_by_hand(toy):
-  """Rows of flat gradients per tensor, from autodiff of the whole net."""
-  net, params, images, labels = toy
-
-  def loss(params, arch_E):
-    total = 0.0
-    for x, y in zip(images, labels, strict=True):
-      logp = jax.nn.log_softmax(
-        net.apply({'params': params}, x, arch_E, train=True)
-      )
-      total -= jnp.take_along_axis(logp, y[:, None], 1).mean() / len(images)
-    return total
-
-  return [
-    {
-      name: np.asarray(leaf, np.float64).ravel()
-      for name, leaf in flatten_dict(
-        jax.grad(loss)(params, arch_E), sep='/'
-      ).items()
-    }
-    for arch_E in ARCHS_AxE
-  ]
+def subject_of(batches, net=None):
+  """16 images in so many batches."""
+  params, x, y = drawn()
+  return density.Subject(
+    net or Toy(),
+    params,
+    ARCHS_AxE,
+    jnp.split(x, batches),
+    jnp.split(y, batches),
+  )
 
 
-def alpha_by_definition(rows, names, absent='zero', combine='mean'):
-  """Equations 5 and 6 as written: all pairs, in float64."""
+@pytest.fixture(scope='module')
+def subject():
+  return subject_of(batches=2)
+
+
+def gradient(subject, **options):
+  return density.gradient(
+    subject.net, subject.params, subject.archs_AxE, **options
+  )
+
+
+# --- by hand
+
+
+def forward_by_hand(subject, arch_E):
+  """(inputs of the layers, log-probabilities), of all images at once."""
+  weights = {
+    name: np.asarray(leaf, np.float64)
+    for name, leaf in flatten_dict(subject.params, sep='/').items()
+  }
+  x_BxD = np.concatenate([np.asarray(x, np.float64) for x in subject.images])
+  inputs = {'stem': x_BxD.reshape(len(x_BxD), -1)}
+  layers = [f'position_{e}_op_{op}' for e, op in enumerate(arch_E)]
+
+  def linear(name):
+    return inputs[name] @ weights[f'{name}/kernel'] + weights[f'{name}/bias']
+
+  inputs[layers[0]] = linear('stem')
+  inputs[layers[1]] = np.tanh(linear(layers[0]))
+  inputs['head'] = np.tanh(linear(layers[1]))
+  logits_BxK = linear('head')
+  logp_BxK = logits_BxK - np.log(np.exp(logits_BxK).sum(axis=1, keepdims=True))
+  return weights, layers, inputs, logp_BxK
+
+
+def gradient_by_hand(subject, arch_E):
+  """Flat gradients of the mean loss by kernel, backwards layer by layer."""
+  weights, layers, inputs, logp_BxK = forward_by_hand(subject, arch_E)
+  y_B = np.concatenate(subject.labels)
+  delta_BxD = (np.exp(logp_BxK) - np.eye(CLASSES)[y_B]) / len(y_B)
+  out = {
+    name: np.zeros(leaf.size)
+    for name, leaf in weights.items()
+    if name.endswith('kernel')
+  }
+  after = {layers[0]: inputs[layers[1]], layers[1]: inputs['head']}
+  for name in ('head', layers[1], layers[0], 'stem'):
+    if name in after:
+      delta_BxD = delta_BxD * (1 - after[name] ** 2)
+    out[f'{name}/kernel'] = (inputs[name].T @ delta_BxD).ravel()
+    delta_BxD = delta_BxD @ weights[f'{name}/kernel'].T
+  return out
+
+
+def pairwise(rows, distance):
+  return np.array(
+    [[0.0 if f is g else distance(f, g) for g in rows] for f in rows]
+  )
+
+
+def gradient_distances(subject, names, absent='zero', combine='mean'):
+  """Equation 5 as it is written: all pairs, in float64."""
+  rows = [gradient_by_hand(subject, arch_E) for arch_E in ARCHS_AxE]
   if combine == 'concatenate':
     rows = [{'all': np.concatenate([row[n] for n in names])} for row in rows]
     names = ['all']
-  alpha = []
-  for a, row in enumerate(rows):
-    distances = []
-    for i, other in enumerate(rows):
-      if i == a:
-        continue
-      terms = []
-      for name in names:
-        norms = np.linalg.norm(row[name]), np.linalg.norm(other[name])
-        if min(norms) > 0:
-          terms.append(1 - row[name] @ other[name] / np.prod(norms))
-        elif absent == 'zero':
-          terms.append(1.0)
-      distances.append(np.mean(terms) if terms else 1.0)
-    alpha.append(1 / np.mean(distances))
-  return np.array(alpha)
+
+  def distance(f, g):
+    terms = []
+    for name in names:
+      norms = np.linalg.norm(f[name]), np.linalg.norm(g[name])
+      if min(norms) > 0:
+        terms.append(1 - f[name] @ g[name] / np.prod(norms))
+      elif absent == 'zero':
+        terms.append(1.0)
+    return np.mean(terms) if terms else 1.0
+
+  return pairwise(rows, distance)
 
 
-@pytest.mark.parametrize('tensors', [None, 'early', 'shared', 'all'])
-@pytest.mark.parametrize('memory_gb', [0.0, 2.0])
+def cka_distances(subject, layer):
+  """Of the last layer; of the second position whatever its op."""
+
+  def centred(arch_E):
+    _, layers, inputs, _ = forward_by_hand(subject, arch_E)
+    x_BxD = inputs['head' if layer == 'head' else layers[1]]
+    return x_BxD - x_BxD.mean(axis=0)
+
+  def distance(f, g):
+    norm = np.linalg.norm
+    return 1 - norm(g.T @ f) ** 2 / (norm(f.T @ f) * norm(g.T @ g))
+
+  return pairwise([centred(arch_E) for arch_E in ARCHS_AxE], distance)
+
+
+def output_distances(subject, outputs):
+  rows = [forward_by_hand(subject, arch_E)[-1] for arch_E in ARCHS_AxE]
+
+  def distance(f, g):
+    p, q = np.exp(f), np.exp(g)
+    if outputs == 'l2':
+      return np.sqrt(((p - q) ** 2).sum(axis=1).mean())
+    if outputs == 'kl':
+      return ((p * (f - g)).sum() + (q * (g - f)).sum()) / 2 / len(p)
+    norms = np.linalg.norm(p, axis=1) * np.linalg.norm(q, axis=1)
+    return np.mean(1 - (p * q).sum(axis=1) / norms)
+
+  return pairwise(rows, distance)
+
+
+def encoding_distances():
+  return (ARCHS_AxE[:, None] != ARCHS_AxE).sum(axis=-1).astype(float)
+
+
+def inverse_mean(distance_AxA):
+  return (len(distance_AxA) - 1) / distance_AxA.sum(axis=1)
+
+
+def kernels(squared_AxA, bandwidth=None):
+  if bandwidth is None:
+    upper = squared_AxA[np.triu_indices(len(squared_AxA), k=1)]
+    bandwidth = np.sqrt(np.median(upper))
+  return np.exp(-squared_AxA / 2 / bandwidth**2).mean(axis=1)
+
+
+# --- gradients
+
+
+@pytest.mark.parametrize('tensor_set', [None, 'early', 'shared', 'all'])
 @pytest.mark.parametrize(
-  ('combine', 'absent'),
-  [('mean', 'zero'), ('concatenate', 'zero'), ('mean', 'skip')],
+  ('combine', 'absent', 'memory_gb'),
+  [
+    ('mean', 'zero', 0.0),
+    ('mean', 'zero', 2.0),
+    ('concatenate', 'zero', 2.0),
+    ('mean', 'skip', 2.0),
+  ],
 )
-def test_equals_the_definition(toy, tensors, memory_gb, combine, absent):
-  if absent == 'skip' and memory_gb == 0:
-    memory_gb = 1.0
-  net, params, images, labels = toy
-  estimated = density.gradient_density(
-    net,
-    params,
-    ARCHS_AxE,
-    images,
-    labels,
-    tensors=tensors,
-    combine=combine,
-    absent=absent,
+def test_equals_the_definition(subject, tensor_set, combine, absent, memory_gb):
+  estimated = density.estimate(
+    subject,
+    gradient(subject, tensor_set=tensor_set, combine=combine, absent=absent),
     memory_gb=memory_gb,
   )
-  expected_A = alpha_by_definition(
-    gradients_by_hand(toy),
-    features.select(net, params, ARCHS_AxE, tensors),
-    absent,
-    combine,
+  names = tensors.select(subject.net, subject.params, ARCHS_AxE, tensor_set)
+  expected_AxA = gradient_distances(subject, names, absent, combine)
+  np.testing.assert_array_equal(estimated.archs_AxE, ARCHS_AxE)
+  np.testing.assert_allclose(
+    estimated.alpha_A, inverse_mean(expected_AxA), rtol=1e-5
   )
-  np.testing.assert_allclose(estimated.alpha_A, expected_A, rtol=1e-5)
+
+
+@pytest.mark.parametrize('absent', ['zero', 'skip'])
+def test_kernels_of_gradients(subject, absent):
+  names = tensors.select(subject.net, subject.params, ARCHS_AxE, 'all')
+  measure = gradient(subject, tensor_set='all', absent=absent)
+  expected_AxA = gradient_distances(subject, names, absent)
+  for bandwidth in (None, 0.7):
+    np.testing.assert_allclose(
+      density.estimate(subject, measure, 'kde', bandwidth=bandwidth).alpha_A,
+      kernels(2 * expected_AxA, bandwidth),
+      rtol=1e-5,
+    )
+  np.testing.assert_allclose(
+    density.distance_matrix(subject, measure), expected_AxA, atol=1e-5
+  )
 
 
 @pytest.mark.parametrize(
-  ('tensors', 'expected'),
+  'measure',
+  [
+    gradient,
+    lambda subject: density.representational(subject.net),
+    lambda subject: density.functional(),
+  ],
+)
+def test_images_are_the_same_in_any_number_of_batches(measure):
+  one, two = (
+    density.estimate(subject, measure(subject)).alpha_A
+    for subject in map(subject_of, (1, 2))
+  )
+  np.testing.assert_allclose(two, one, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('measure', 'alone'),
+  [
+    (gradient, True),
+    (functools.partial(gradient, tensor_set='early'), False),
+    (lambda subject: density.representational(subject.net), True),
+    (lambda subject: density.functional(), True),
+  ],
+)
+def test_the_head_alone_says_what_the_whole_net_says(subject, measure, alone):
+  whole = subject._replace(net=Whole())
+  np.testing.assert_allclose(
+    density.estimate(subject, measure(subject)).alpha_A,
+    density.estimate(whole, measure(subject)).alpha_A,
+    rtol=1e-5,
+  )
+  # Only the whole net takes many architectures in a call.
+  lengths = [
+    len(next(features.read(*of, measure(subject).read)).real_C)
+    for of in (subject, whole)
+  ]
+  assert lengths == [1 if alone else 9, 9]
+
+
+@pytest.mark.parametrize(
+  ('tensor_set', 'expected'),
   [
     (None, {'head/kernel'}),
     ('early', {'stem/kernel'}),
@@ -164,84 +320,250 @@ def test_equals_the_definition(toy, tensors, memory_gb, combine, absent):
     ),
   ],
 )
-def test_named_sets(toy, tensors, expected):
-  net, params, _, _ = toy
-  assert {*features.select(net, params, ARCHS_AxE, tensors)} == expected
+def test_named_sets(subject, tensor_set, expected):
+  names = tensors.select(subject.net, subject.params, ARCHS_AxE, tensor_set)
+  assert {*names} == expected
 
 
-@pytest.mark.parametrize('tensors', ['authors', 'nothing/.*', '('])
-def test_a_set_of_nothing_is_refused(toy, tensors):
-  net, params, _, _ = toy
+@pytest.mark.parametrize('tensor_set', ['authors', 'nothing/.*', '('])
+def test_a_set_of_nothing_is_refused(subject, tensor_set):
   with pytest.raises(ValueError, match=r'density\.tensors'):
-    features.select(net, params, ARCHS_AxE, tensors)
+    gradient(subject, tensor_set=tensor_set)
 
 
 def test_extremes_use_every_op():
-  few_MxE = features.extremes(ARCHS_AxE)
+  few_MxE = tensors.extremes(ARCHS_AxE)
   assert all(set(few_MxE[:, e]) == {0, 1, 2} for e in range(2))
+  assert len(few_MxE) < len(ARCHS_AxE)
 
 
-def rows_of(features_AxD):
-  return lambda: [
-    (i, {'f': jnp.asarray(f)}) for i, f in enumerate(features_AxD)
-  ]
+# --- representations, outputs, encodings
 
 
-def test_identical_and_zero_gradients_are_defined():
-  same_AxD = np.ones((4, 3))
-  np.testing.assert_allclose(
-    density.inverse_mean_distance(same_AxD), 1e6, rtol=1e-3
+@pytest.mark.parametrize(
+  ('layers', 'expected'),
+  [
+    (None, ['head']),
+    ('head', ['head']),
+    ('position_1_op_0', ['position_1_op_0']),
+    ('position_1_op_0,head', ['position_1_op_0', 'head']),
+  ],
+)
+def test_representations_are_compared_by_cka(subject, layers, expected):
+  measure = density.representational(subject.net, layers=layers)
+  expected_AxA = np.mean(
+    [cka_distances(subject, layer) for layer in expected], axis=0
   )
-  zero_AxD = np.zeros((4, 3))
-  np.testing.assert_array_equal(density.inverse_mean_distance(zero_AxD), 1.0)
-
-
-@pytest.mark.parametrize('scale', [1e-30, 1.0, 1e30])
-def test_only_directions_count(scale):
-  features_AxD = np.random.default_rng(1).normal(size=(6, 9))
-  scale_Ax1 = np.where(np.arange(6)[:, None] % 2, scale, 1.0)
   np.testing.assert_allclose(
-    density.inverse_mean_distance(features_AxD * scale_Ax1),
-    density.inverse_mean_distance(features_AxD),
-    rtol=1e-5,
+    density.estimate(subject, measure).alpha_A,
+    inverse_mean(expected_AxA),
+    rtol=1e-4,
+  )
+  np.testing.assert_allclose(
+    density.distance_matrix(subject, measure), expected_AxA, atol=1e-5
   )
 
 
-def test_a_gradient_that_is_not_finite_stops():
-  features_AxD = np.ones((3, 2))
-  features_AxD[1, 0] = np.nan
-  with pytest.raises(FloatingPointError, match='not finite'):
-    mean_cosine_distance(rows_of(features_AxD), 3)
+@pytest.mark.parametrize('batches', [1, 2])
+def test_unbiased_representations_are_compared_batch_by_batch(batches):
+  subject = subject_of(batches)
 
-
-@pytest.mark.parametrize(('memory_bytes', 'times'), [(24.0, 1), (23.0, 2)])
-def test_gradients_beyond_the_memory_are_asked_for_again(memory_bytes, times):
-  rows, asked = rows_of(np.eye(3, 2))(), []
-
-  def gradients():
-    asked.append(1)
-    return rows
-
-  mean_cosine_distance(gradients, 3, memory_bytes=memory_bytes)
-  assert len(asked) == times
-
-
-def test_skip_beyond_the_memory_is_refused():
-  with pytest.raises(ValueError, match='memory_gb'):
-    mean_cosine_distance(
-      rows_of(np.ones((3, 2))), 3, absent='skip', memory_bytes=8.0
+  def hsic(x_BxD, y_BxD):
+    """HSIC_1 of Song et al. (2012), equation 5, times n (n - 3)."""
+    k_BxB, l_BxB = x_BxD @ x_BxD.T, y_BxD @ y_BxD.T
+    np.fill_diagonal(k_BxB, 0)
+    np.fill_diagonal(l_BxB, 0)
+    n, kl_BxB = len(k_BxB), k_BxB @ l_BxB
+    return (
+      np.trace(kl_BxB)
+      + k_BxB.sum() * l_BxB.sum() / (n - 1) / (n - 2)
+      - 2 / (n - 2) * kl_BxB.sum()
     )
+
+  def of(f, g):
+    return sum(map(hsic, np.split(f, batches), np.split(g, batches)))
+
+  expected_AxA = pairwise(
+    [forward_by_hand(subject, arch_E)[2]['head'] for arch_E in ARCHS_AxE],
+    lambda f, g: 1 - of(f, g) / np.sqrt(of(f, f) * of(g, g)),
+  )
+  measure = density.representational(subject.net, unbiased=True)
+  np.testing.assert_allclose(
+    density.distance_matrix(subject, measure), expected_AxA, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize('layers', ['stem', 'head,tail'])
+def test_a_layer_that_cannot_be_read_is_refused(subject, layers):
+  with pytest.raises(
+    ValueError, match=rf"'{layers[-4:]}'.*toy has position_1_op_0, head"
+  ):
+    density.representational(subject.net, layers=layers)
+
+
+@pytest.mark.parametrize('outputs', ['l2', 'kl', 'cosine'])
+def test_outputs_are_compared_by_their_probabilities(subject, outputs):
+  expected_AxA = output_distances(subject, outputs)
+  squared = expected_AxA**2 if outputs == 'l2' else 2 * expected_AxA
+  measure = density.functional(outputs)
+  np.testing.assert_allclose(
+    density.distance_matrix(subject, measure), expected_AxA, atol=1e-6
+  )
+  np.testing.assert_allclose(
+    density.estimate(subject, measure).alpha_A,
+    inverse_mean(expected_AxA),
+    rtol=1e-4,
+  )
+  np.testing.assert_allclose(
+    density.estimate(subject, measure, 'kde').alpha_A,
+    kernels(squared),
+    rtol=1e-4,
+  )
+
+
+def test_encodings_are_compared_by_hamming_distance(subject):
+  expected_AxA = encoding_distances()
+  # No features are kept.
+  estimate = functools.partial(
+    density.estimate, subject, density.encoding(), memory_gb=0.0
+  )
+  np.testing.assert_allclose(
+    estimate().alpha_A, inverse_mean(expected_AxA), rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    estimate('kde').alpha_A, kernels(2 * expected_AxA), rtol=1e-6
+  )
+  np.testing.assert_array_equal(
+    density.distance_matrix(subject, density.encoding()), expected_AxA
+  )
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+  ('measure', 'estimator'),
+  [
+    (functools.partial(gradient, absent='skip'), 'inverse_mean_distance'),
+    (gradient, 'kde'),
+    (lambda subject: density.functional(), 'inverse_mean_distance'),
+    (lambda subject: density.representational(subject.net), 'kde'),
+  ],
+)
+def test_pairs_beyond_the_memory_are_refused(subject, measure, estimator):
+  floats = measure(subject).read.floats(subject.params, 2, 8, CLASSES)
+  needed_gb = 9 * 4 * floats / 1e9
+  estimate = functools.partial(
+    density.estimate, subject, measure(subject), estimator
+  )
+  estimate(memory_gb=needed_gb)
+  with pytest.raises(
+    ValueError, match=rf'{needed_gb:.3g} GB .*density\.memory_gb'
+  ):
+    estimate(memory_gb=needed_gb * 0.99)
+
+
+@pytest.mark.parametrize(
+  ('options', 'estimator'),
+  [({}, 'inverse_mean_distance'), ({}, 'kde'), ({'absent': 'skip'}, 'kde')],
+)
+def test_a_gradient_that_is_not_finite_names_its_arch(
+  subject, options, estimator
+):
+  params = jax.tree.map(jnp.array, subject.params)
+  params['position_1_op_2']['bias'] = jnp.full(6, jnp.nan)
+  broken = subject._replace(params=params)
+  with pytest.raises(FloatingPointError, match=r'architecture 2 .*not finite'):
+    density.estimate(broken, gradient(subject, **options), estimator)
+
+
+@pytest.mark.parametrize('per_block', [1, 4, 9])
+def test_blocks_are_as_small_as_memory_wants(subject, per_block):
+  readout = features.Gradients(('stem/kernel',))
+  size = 4 * readout.floats(subject.params, 2, 8, CLASSES)
+  lengths = [
+    len(block.real_C)
+    for block in features.read(
+      *subject, readout, block_bytes=size * (per_block + 0.5)
+    )
+  ]
+  assert lengths == [per_block] * -(-9 // per_block)
+
+
+@pytest.mark.parametrize('tensor_set', [None, 'all'])
+@pytest.mark.parametrize('estimator', ['inverse_mean_distance', 'kde'])
+def test_a_poll_before_each_block_may_stop_it(subject, tensor_set, estimator):
+  measure, polled = gradient(subject, tensor_set=tensor_set), []
+  density.estimate(subject, measure, estimator, poll=lambda: polled.append(1))
+  assert polled
+
+  def stop():
+    raise InterruptedError
+
+  with pytest.raises(InterruptedError):
+    density.estimate(subject, measure, estimator, poll=stop)
+
+
+# --- files
 
 
 def test_a_saved_density_is_read_back_or_refused(tmp_path):
   saved = density.Density(ARCHS_AxE, np.linspace(1, 2, 9))
-  density.save(saved, tmp_path / 'density.npz')
-  read = density.load(tmp_path / 'density.npz', ARCHS_AxE)
-  np.testing.assert_array_equal(read.alpha_A, saved.alpha_A)
-  with pytest.raises(ValueError, match='of 9 architectures'):
-    density.load(tmp_path / 'density.npz', ARCHS_AxE[::-1])
-  np.savez(tmp_path / 'other.npz', x=np.ones(2))
-  with pytest.raises(ValueError, match='lacks alpha_A'):
-    density.load(tmp_path / 'other.npz', ARCHS_AxE)
+  file = tmp_path / 'density.npz'
+  density.save(saved, file)
+  for read in (density.load(file, ARCHS_AxE), density.read_file(file)):
+    for array, expected in zip(read, saved, strict=True):
+      np.testing.assert_array_equal(array, expected)
+  with pytest.raises(ValueError, match=r'of 9 architectures.*; 8 are needed'):
+    density.load(file, ARCHS_AxE[:8])
+  with pytest.raises(ValueError, match='of another space or order'):
+    density.load(file, ARCHS_AxE[::-1])
+
+
+@pytest.mark.parametrize(
+  ('arrays', 'message'),
+  [
+    ({'x': np.ones(2)}, 'lacks alpha_A'),
+    ({'alpha_A': np.ones(9)}, 'lacks archs_AxE'),
+    ({'archs_AxE': ARCHS_AxE, 'alpha_A': np.ones(8)}, 'one finite number'),
+    ({'archs_AxE': ARCHS_AxE, 'alpha_A': np.full(9, np.nan)}, 'one finite'),
+  ],
+)
+def test_a_file_that_holds_no_density_is_refused(tmp_path, arrays, message):
+  np.savez(tmp_path / 'other.npz', **arrays)
+  with pytest.raises(ValueError, match=message):
+    density.read_file(tmp_path / 'other.npz')
+
+
+def test_a_missing_file_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match='missing'):
     density.load(tmp_path / 'missing.npz', ARCHS_AxE)
+
+
+# --- examples
+
+
+def examples():
+  """(module, line, docstring) of every example in a docstring."""
+  root = Path(jaxnas.__file__).parent
+  for file in sorted(root.rglob('*.py')):
+    text = file.read_text()
+    if '>>> ' not in text:
+      continue
+    name = '.'.join(file.relative_to(root.parent).with_suffix('').parts)
+    for node in ast.walk(ast.parse(text)):
+      if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+        docstring = ast.get_docstring(node)
+        if docstring and '>>> ' in docstring:
+          label = f'{name}.{getattr(node, "name", "")}'
+          yield pytest.param(name, docstring, id=label)
+
+
+@pytest.mark.parametrize(('name', 'docstring'), examples())
+def test_the_examples_of_docstrings_are_true(name, docstring):
+  # Not by testmod, which does not see functions that are wrapped.
+  names = dict(vars(importlib.import_module(name)))
+  example = doctest.DocTestParser().get_doctest(docstring, names, name, None, 0)
+  assert example.examples
+  said: list[str] = []
+  assert not doctest.DocTestRunner().run(example, out=said.append).failed, said

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnas import cli, config, retrain, runs, spaces, tables, train
+from jaxnas import (
+  cli,
+  config,
+  density,
+  retrain,
+  runs,
+  spaces,
+  tables,
+  train,
+)
 from jaxnas.training.checkpoint import Checkpoints
 
 CLASSES, SIZE = 3, 8
@@ -174,17 +183,21 @@ def test_one_architecture_trains_alone(space, arch, tmp_path, photos, capsys):
 def test_mobilenet_trains_and_ranks(tmp_path, photos):
   """All 13^21 architectures in one program: minutes of compilation."""
   words = flags(tmp_path, CELLS, photos)
-  assert train.main([*words, '--space', 'mobilenet', '--epochs', '1']) == 0
+  words += ['--space', 'mobilenet', '--warmup_epochs', '1', '--epochs', '1']
+  words += ['--density.estimator', 'prototypes', '--density.prototypes', '2']
+  assert train.main([*words, '--debias.effective_fraction', '0.9']) == 0
   run = tmp_path / 'run'
+  alpha_A = density.read_file(run / 'density.npz').alpha_A
+  assert np.ptp(alpha_A) > 0 and len(alpha_A) == 4096
   samples_ExO = runs.read_npz(run / 'samples.npz')['samples_ExO']
   assert samples_ExO.shape == (21, 13)
-  assert (samples_ExO.sum(axis=1) == 3).all()
+  assert (samples_ExO.sum(axis=1) == 6).all()
   assert runs.read_npz(run / 'predictions.npz')['archs_AxE'].shape == (3, 21)
 
 
 BAD = [
   (['--space', 'mobilenet', '--debias.temperature', '1'],
-   'mobilenet has 2.5e+23 architectures: debiasing needs'),
+   'too many for the density of each: set density.estimator prototypes'),
   (['--space', 'mobilenet', '--ranking.archs', 'None'], 'set ranking.archs'),
   (['--space', 'digits'], 'takes images of 8x8x1; these are 8x8x3'),
   (['--data.size', '10'], 'sides that 4 divides; these are 10x10'),

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_bad_input_is_one_line(flags, capsys, more, says):
 def test_training_alone_learns_and_repeats_itself(tmp_path):
   (tmp_path / 'tiny.py').write_text(TINY)
   given = config.load(str(tmp_path / 'tiny.py'))
-  given = config.dataclasses.replace(
+  given = dataclasses.replace(
     given,
     data=config.Data(batch_size=50),
     retrain=config.Retrain(epochs=8, seeds=1),

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxnas import build, config, retrain, runs, spaces, supernets
-from jaxnas.samplers import Sampler
+from jaxnas.samplers import Feedback, Sampler
 from jaxnas.training import loop, step
 from jaxnas.training.optimizer import sgd
 from jaxnas.training.preemption import Preemption, Stopped
@@ -89,17 +89,34 @@ def test_label_smoothing_average_and_running_statistics():
   assert state.variables is state.average and int(state.samples) == 5
 
 
-def test_gradients_of_paths_are_summed_and_the_unused_stay():
+def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
   archs_PxE = np.array([[1, 0, 2, 1], [1, 2, 0, 1]], np.int32)
   net = supernets.build(SPACE)
   optimizer = sgd(lambda step: 0.1, momentum=0.0, weight_decay=0.5)
+  params = supernets.init(net, np.zeros(4, np.int32), 0)['params']
+
+  def hear(state, feedback):
+    heard, count = state
+    return (
+      jax.tree.map(
+        lambda all_P, one: all_P.at[count].set(one), heard, feedback
+      ),
+      count + 1,
+    )
+
   sampler = Sampler(
-    init=lambda: jnp.asarray(archs_PxE),
-    sample=lambda archs_PxE, key: archs_PxE,
-    log_prob=lambda archs_PxE: None,
+    init=lambda: (
+      jax.tree.map(
+        lambda leaf: jnp.zeros((2, *leaf.shape), leaf.dtype),
+        Feedback(archs_PxE[0], params),
+      ),
+      0,
+    ),
+    sample=lambda state, key: jnp.asarray(archs_PxE),
+    log_prob=lambda state: None,
+    update=hear,
   )
   count = lambda archs_PxE: jnp.zeros((), jnp.int32)  # noqa: E731
-  params = supernets.init(net, np.zeros(4, np.int32), 0)['params']
   state = step.init_state(net, sampler, optimizer, count, {'params': params})
   assert state.statistics == {} and state.average == {}
   step_fn = step.make_step(
@@ -112,6 +129,17 @@ def test_gradients_of_paths_are_summed_and_the_unused_stay():
     return optax.softmax_cross_entropy_with_integer_labels(logits, Y).mean()
 
   gradient = jax.jit(jax.grad(loss))
+  heard, number = after.sampler
+  assert int(number) == 2
+  np.testing.assert_array_equal(heard.arch_E, archs_PxE)
+  for p, arch_E in enumerate(archs_PxE):
+    jax.tree.map(
+      lambda of_path, all_P, p=p: np.testing.assert_allclose(
+        all_P[p], of_path, atol=1e-5
+      ),
+      gradient(params, arch_E),
+      heard.gradient,
+    )
   summed = jax.tree.map(
     jnp.add, *(gradient(params, arch_E) for arch_E in archs_PxE)
   )

@@ -1,5 +1,6 @@
 """Runs of the real command, in process, on a few batches of digits."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas import build, cli, config, density, runs, spaces, tables, train
+from jaxnas import build, cli, density, runs, spaces, tables, train
 from jaxnas.training import loop
 from jaxnas.training.checkpoint import Checkpoints
 
@@ -283,7 +284,7 @@ def test_a_run_is_never_overwritten_nor_resumed_as_another(whole, capsys):
 def test_another_warm_up_is_refused(whole):
   other = runs.read_config(whole)
   with pytest.raises(ValueError, match='warmed up with seed 0, not 3'):
-    train.check_warmup(whole, config.dataclasses.replace(other, seed=3), 5)
+    train.check_warmup(whole, dataclasses.replace(other, seed=3), 5)
   with pytest.raises(ValueError, match='no checkpoint at step 4'):
     train.check_warmup(whole, other, 4)
   assert train.check_warmup(whole, other, 5) == whole

@@ -1,13 +1,20 @@
-"""How densely the gradients of other architectures surround one's own."""
+"""How densely other architectures surround one's own."""
 
-from jaxnas.density.distances import (
-  mean_cosine_distance as mean_cosine_distance,
-)
 from jaxnas.density.estimate import Density as Density
-from jaxnas.density.estimate import gradient_density as gradient_density
+from jaxnas.density.estimate import Subject as Subject
+from jaxnas.density.estimate import check_memory as check_memory
+from jaxnas.density.estimate import distance_matrix as distance_matrix
+from jaxnas.density.estimate import estimate as estimate
+from jaxnas.density.estimate import feature_bytes as feature_bytes
 from jaxnas.density.estimate import load as load
+from jaxnas.density.estimate import read_file as read_file
 from jaxnas.density.estimate import save as save
 from jaxnas.density.estimators import (
   inverse_mean_distance as inverse_mean_distance,
 )
-from jaxnas.density.features import select as select
+from jaxnas.density.estimators import kde as kde
+from jaxnas.density.measures import Measure as Measure
+from jaxnas.density.measures import encoding as encoding
+from jaxnas.density.measures import functional as functional
+from jaxnas.density.measures import gradient as gradient
+from jaxnas.density.measures import representational as representational

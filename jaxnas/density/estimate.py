@@ -4,67 +4,172 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas import progress, runs
-from jaxnas.density.distances import mean_cosine_distance
-from jaxnas.density.estimators import inverse_of
-from jaxnas.density.features import gradients, select
+from jaxnas import progress, runs, spread
+from jaxnas.density import estimators, pairs
+from jaxnas.density.features import Readout, read
+from jaxnas.density.measures import Measure
+from jaxnas.density.streaming import check_finite, mean_cosine_distance
 
 
 class Density(NamedTuple):
-  """Densities of a space's architectures, in the order of its enumeration."""
+  """Densities of architectures, in the order of a space's enumeration."""
 
   archs_AxE: Int[np.ndarray, 'A E']
   alpha_A: Float[np.ndarray, ' A']
 
 
-def gradient_density(
-  net: Any,
-  params: Any,
-  archs_AxE: Int[np.ndarray, 'A E'],
-  images: Sequence[Float[Array, 'B H W C']],
-  labels: Sequence[Int[Array, ' B']],
+class Subject(NamedTuple):
+  """A supernet at some weights, and the images that it is looked at with."""
+
+  net: Any
+  params: Any
+  archs_AxE: Int[np.ndarray, 'A E']
+  """Every architecture that counts."""
+  images: Sequence[Float[Array, 'B H W C']]
+  """Prepared held-out batches of equal size, the same for all."""
+  labels: Sequence[Int[Array, ' B']]
+
+
+def estimate(
+  subject: Subject,
+  measure: Measure,
+  estimator: str = 'inverse_mean_distance',
   *,
-  tensors: str | None = None,
-  combine: str = 'mean',
-  absent: str = 'zero',
+  bandwidth: float | None = None,
   memory_gb: float = 2.0,
   poll: Callable[[], None] = lambda: None,
 ) -> Density:
-  """Inverse mean cosine distance between gradients (eq. 5 and 6).
+  """Densities of the subject's architectures.
+
+  Cosine distances under 'inverse_mean_distance' take O(A D) time, and O(D)
+  memory where features are computed twice; all else compares pairs, in
+  O(A^2 D).
 
   Args:
-    net: a supernet.
-    params: its shared weights.
-    archs_AxE: every architecture of the space.
-    images: prepared held-out batches, the same for all architectures.
-    labels: theirs.
-    tensors: as in `features.select`.
-    combine: as in `mean_cosine_distance`.
-    absent: as in `mean_cosine_distance`.
-    memory_gb: gradients beyond this are computed twice.
-    poll: called before each architecture; may raise.
+    subject: what is compared.
+    measure: how, from `measures`.
+    estimator: 'inverse_mean_distance' or 'kde'.
+    bandwidth: of 'kde'; None: the median rule.
+    memory_gb: features beyond this are computed twice, or refused where pairs
+      are compared.
+    poll: called before each block; may raise.
 
   Raises:
-    ValueError: `tensors` matches nothing, or `absent` 'skip' lacks memory.
-    FloatingPointError: a gradient is not finite.
+    ValueError: features of all architectures exceed the memory and are needed.
+    FloatingPointError: a feature is not finite.
   """
-  names = select(net, params, archs_AxE, tensors)
-  distance_A = mean_cosine_distance(
-    lambda: progress.track(
-      gradients(net, params, archs_AxE, images, labels, names),
-      'density',
+  archs_AxE = subject.archs_AxE
+  readout = measure.read
+  if readout and measure.linear and estimator == 'inverse_mean_distance':
+    distance_A = mean_cosine_distance(
+      lambda: blocks(subject, readout, memory_gb, poll),
       len(archs_AxE),
-      poll,
-    ),
-    len(archs_AxE),
-    combine=combine,
-    absent=absent,
-    memory_bytes=memory_gb * 1e9,
+      memory_bytes=memory_gb * 1e9,
+    )
+    return Density(archs_AxE, estimators.inverse_of(distance_A))
+  features = gather(subject, measure, memory_gb=memory_gb, poll=poll)
+  if estimator == 'kde':
+    alpha_A = estimators.kernel_density(
+      measure.distance, measure.squared, features, bandwidth
+    )
+  else:
+    alpha_A = estimators.inverse_mean_of_pairs(measure.distance, features)
+  return Density(archs_AxE, alpha_A)
+
+
+def distance_matrix(
+  subject: Subject,
+  measure: Measure,
+  *,
+  memory_gb: float = 2.0,
+  poll: Callable[[], None] = lambda: None,
+) -> Float[np.ndarray, 'A A']:
+  """Every distance between two of the subject's architectures.
+
+  Raises as `estimate` does.
+  """
+  features = gather(subject, measure, memory_gb=memory_gb, poll=poll)
+  return pairs.matrix(measure.distance, features)
+
+
+def blocks(
+  subject: Subject,
+  readout: Readout,
+  memory_gb: float,
+  poll: Callable[[], None] = lambda: None,
+) -> Any:
+  """Features of the subject, block by block, with a bar."""
+  return progress.track(
+    # An eighth: of a block there are copies in flight.
+    read(*subject, readout, block_bytes=memory_gb * 1e9 / 8),
+    'density',
+    len(subject.archs_AxE),
+    poll,
+    size=lambda block: int(block.real_C.sum()),
   )
-  return Density(archs_AxE, inverse_of(distance_A))
+
+
+def gather(
+  subject: Subject,
+  measure: Measure,
+  *,
+  memory_gb: float = 2.0,
+  poll: Callable[[], None] = lambda: None,
+) -> dict[str, np.ndarray]:
+  """All features by name, architectures along the first axis.
+
+  Raises ValueError where they exceed the memory.
+  """
+  archs_AxE = subject.archs_AxE
+  if measure.read is None:
+    return {'arch': archs_AxE}
+  count = len(archs_AxE)
+  check_memory(
+    feature_bytes(
+      measure,
+      subject.net,
+      subject.params,
+      count,
+      len(subject.images),
+      len(subject.images[0]),
+    ),
+    memory_gb,
+  )
+  out: dict[str, np.ndarray] = {}
+  for block in spread.one_late(blocks(subject, measure.read, memory_gb, poll)):
+    check_finite(block)
+    values = jax.device_get(block.values)
+    for name, f_Cx in values.items():
+      if name not in out:
+        out[name] = np.empty((count, *f_Cx.shape[1:]), f_Cx.dtype)
+      out[name][block.indices_C[block.real_C]] = f_Cx[block.real_C]
+  return out
+
+
+def feature_bytes(
+  measure: Measure, net: Any, params: Any, archs: int, batches: int, batch: int
+) -> int:
+  """Of all architectures' features together."""
+  if measure.read is None:
+    return 0
+  floats = measure.read.floats(params, batches, batch, net.space.classes)
+  return 4 * floats * archs
+
+
+def check_memory(size: int, memory_gb: float) -> None:
+  """Raises ValueError where pairs of features do not fit."""
+  if size > memory_gb * 1e9:
+    raise ValueError(
+      f'comparing pairs of architectures keeps {size / 1e9:.3g} GB of '
+      f'features, more than density.memory_gb {memory_gb:g}: choose fewer '
+      'density.tensors or images, or density.measure gradient with '
+      'density.estimator inverse_mean_distance and density.absent zero, which '
+      'need no pairs.'
+    )
 
 
 def save(density: Density, file: Path) -> None:
@@ -73,16 +178,22 @@ def save(density: Density, file: Path) -> None:
 
 def load(file: Path, archs_AxE: Int[np.ndarray, 'A E']) -> Density:
   """Raises ValueError where it is not a density of just these archs."""
-  arrays = runs.read_npz(file)
-  if missing := {*Density._fields} - {*arrays}:
-    raise ValueError(f'{file} is no saved density: it lacks {min(missing)}.')
-  density = Density(*(arrays[name] for name in Density._fields))
+  density = read_file(file)
   if not np.array_equal(density.archs_AxE, archs_AxE):
     raise ValueError(
       f'{file} holds densities of {len(density.archs_AxE)} architectures of '
       f'another space or order; {len(archs_AxE)} are needed.'
     )
-  alpha_A = density.alpha_A
-  if alpha_A.shape != (len(archs_AxE),) or not np.isfinite(alpha_A).all():
+  return density
+
+
+def read_file(file: Path) -> Density:
+  """Raises ValueError where it is no density of any architectures."""
+  arrays = runs.read_npz(file)
+  if missing := {*Density._fields} - {*arrays}:
+    raise ValueError(f'{file} is no saved density: it lacks {min(missing)}.')
+  density = Density(*(arrays[name] for name in Density._fields))
+  shape, alpha_A = density.archs_AxE.shape[:1], density.alpha_A
+  if alpha_A.shape != shape or not np.isfinite(alpha_A).all():
     raise ValueError(f'{file}: alpha_A must be one finite number an arch.')
   return density

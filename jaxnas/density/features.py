@@ -1,10 +1,16 @@
-"""What architectures are compared by: gradients on the same held-out images."""
+"""What architectures are compared by, on the same held-out images for all.
 
+A readout is data that can be called: (forward, params, inputs, labels) ->
+features of one architecture, by name. `forward` takes variables and a batch;
+`inputs` are batches of images, or what the head receives of them.
+"""
+
+import dataclasses
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,126 +18,209 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
-from jaxnas.nn.layers import WEIGHT
+from jaxnas import spread
+from jaxnas.density.distances import centred_gram, u_centred_gram, unit
+from jaxnas.spread import Block
 from jaxnas.walk import trunk
 
+Features = Mapping[str, Float[Array, '...']]
+Forward = Callable[[Any, Array], Array]
+Batches = tuple[Array, ...]
 
-def select(
-  net: Any, params: Any, archs_AxE: Any, tensors: str | None
-) -> list[str]:
-  """Names ('/'-joined paths) of the weight tensors that are compared.
+# Architectures that a device takes in one call, where their features are small.
+PER_DEVICE = 16
 
-  Args:
-    net: a supernet; its `tensor_sets` name sets of its own.
-    params: its shared weights.
-    archs_AxE: every architecture, to find those tensors that all of them use.
-    tensors: a set of the supernet, 'shared' (used by every architecture),
-      'all', or comma-separated regular expressions matched against the whole
-      name. None: the supernet's default.
 
-  Raises:
-    ValueError: the name is no set here and matches no tensor.
-  """
-  chosen_set: str = tensors or net.default_tensors
-  by_name: dict[str, Any] = flatten_dict(params, sep='/')
-  weights = [name for name in by_name if name.rpartition('/')[2] == WEIGHT]
-  if chosen_set == 'all':
-    return weights
-  if chosen_set == 'shared':
-    used = flatten_dict(
-      jax.tree.map(
-        lambda *leaves: np.all(leaves),
-        *(net.used(params, arch_E) for arch_E in extremes(archs_AxE)),
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+  """Unit vectors along the gradients of the mean loss, tensor by tensor."""
+
+  tensors: tuple[str, ...]
+  combine: str = 'mean'
+  """'concatenate' makes one vector of all."""
+
+  @property
+  def places(self) -> tuple[str, ...]:
+    """Where in the net it reads."""
+    return self.tensors
+
+  def floats(self, params: Any, batches: int, batch: int, classes: int) -> int:
+    """Numbers that one architecture's features have."""
+    del batches, batch, classes
+    by_name: dict[str, Any] = flatten_dict(params, sep='/')
+    return sum(by_name[name].size for name in self.tensors)
+
+  def __call__(
+    self, forward: Forward, params: Any, inputs: Batches, labels: Batches
+  ) -> Features:
+    others = flatten_dict(params, sep='/')
+    chosen = {name: others.pop(name) for name in self.tensors}
+
+    def loss(chosen, batch):
+      x, y_B = batch
+      merged = unflatten_dict({**others, **chosen}, sep='/')
+      return optax.softmax_cross_entropy_with_integer_labels(
+        forward({'params': merged}, x), y_B
+      ).mean()
+
+    # Batch by batch: only one of them occupies memory at a time.
+    gradient, _ = jax.lax.scan(
+      lambda total, batch: (
+        jax.tree.map(jnp.add, total, jax.grad(loss)(chosen, batch)),
+        None,
       ),
-      sep='/',
+      jax.tree.map(jnp.zeros_like, chosen),
+      (jnp.stack(inputs), jnp.stack(labels)),
     )
-    return [name for name in weights if used[name]]
-  patterns = net.tensor_sets.get(chosen_set, chosen_set.split(','))
-  try:
-    chosen = [
-      name
-      for name in weights
-      if any(re.fullmatch(pattern, name) for pattern in patterns)
-    ]
-  except re.error as error:
-    raise ValueError(
-      f'density.tensors {chosen_set!r} is no regular expression: {error}.'
-    ) from error
-  if not chosen:
-    sets = ', '.join((*net.tensor_sets, 'shared', 'all'))
-    raise ValueError(
-      f'density.tensors {chosen_set!r} matches no weight tensor; the sets are '
-      f'{sets}, the tensors {weights[0]}, ..., {weights[-1]}.'
+    return unit_gradients(gradient, self.combine)
+
+
+def unit_gradients(gradient: Mapping[str, Array], combine: str) -> Features:
+  """Flat unit vectors by tensor, or one of all; zero stays zero."""
+  flat = {name: jnp.ravel(leaf) for name, leaf in gradient.items()}
+  if combine == 'concatenate':
+    flat = {'all': jnp.concatenate(list(flat.values()))}
+  return {name: unit(g_D) for name, g_D in flat.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Activations:
+  """Centred Gram matrices of what layers receive, as unit vectors.
+
+  The cosine of two such vectors is their linear CKA, so that mean distances
+  take linear time here too.
+  """
+
+  layers: tuple[str, ...]
+  unbiased: bool = False
+
+  @property
+  def places(self) -> tuple[str, ...]:
+    """Where in the net it reads."""
+    return tuple(f'{name}/' for name in self.layers)
+
+  def floats(self, params: Any, batches: int, batch: int, classes: int) -> int:
+    """Numbers that one architecture's features have."""
+    del params, classes
+    images = batches * batch
+    return len(self.layers) * images * (batch if self.unbiased else images)
+
+  def __call__(
+    self, forward: Forward, params: Any, inputs: Batches, labels: Batches
+  ) -> Features:
+    del labels
+
+    def of_batch(x):
+      seen: dict[str, Array] = {}
+
+      def keep(call, args, kwargs, context):
+        name = '/'.join(context.module.path)
+        if name in self.layers and context.method_name == '__call__':
+          seen[name] = args[0].reshape(len(args[0]), -1).astype(jnp.float32)
+        return call(*args, **kwargs)
+
+      with nn.intercept_methods(keep):
+        forward({'params': params}, x)
+      return seen
+
+    seen_NxBxD = jax.lax.map(of_batch, jnp.stack(inputs))
+    if self.unbiased:
+      grams = jax.tree.map(jax.vmap(u_centred_gram), seen_NxBxD)
+    else:
+      grams = jax.tree.map(
+        lambda x_NxBxD: centred_gram(x_NxBxD.reshape(-1, x_NxBxD.shape[-1])),
+        seen_NxBxD,
+      )
+    return {name: unit(jnp.ravel(gram)) for name, gram in grams.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+  """Log-probabilities that the net gives each image: outputs_BxK."""
+
+  places: tuple[str, ...] = ('head/',)
+
+  def floats(self, params: Any, batches: int, batch: int, classes: int) -> int:
+    """Numbers that one architecture's features have."""
+    del params
+    return batches * batch * classes
+
+  def __call__(
+    self, forward: Forward, params: Any, inputs: Batches, labels: Batches
+  ) -> Features:
+    del labels
+    logits_NxBxK = jax.lax.map(
+      lambda x: forward({'params': params}, x), jnp.stack(inputs)
     )
-  return chosen
+    logp_NxBxK = jax.nn.log_softmax(logits_NxBxK.astype(jnp.float32))
+    return {'outputs': logp_NxBxK.reshape(-1, logp_NxBxK.shape[-1])}
 
 
-def extremes(archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, 'M E']:
-  """A few architectures that use every op of every position between them."""
-  keep = {
-    int(np.argmax(archs_AxE[:, e] == op))
-    for e in range(archs_AxE.shape[1])
-    for op in np.unique(archs_AxE[:, e])
-  }
-  return archs_AxE[sorted(keep)]
+Readout = Gradients | Activations | Outputs
 
 
-def gradients(
+def read(
   net: Any,
   params: Any,
   archs_AxE: Int[np.ndarray, 'A E'],
   images: Sequence[Float[Array, 'B H W C']],
   labels: Sequence[Int[Array, ' B']],
-  names: Sequence[str],
-) -> Iterator[tuple[int, Mapping[str, Float[Array, '...']]]]:
-  """Yields (index, gradient of the mean loss by tensor) for every arch.
+  readout: Readout,
+  *,
+  block_bytes: float = 1e9,
+) -> Iterator[Block]:
+  """Yields the features of every architecture, in blocks over the devices.
 
-  All architectures see the same batches. Tensors behind the last choice of a
-  sequential net need no backward pass through the choices, and architectures
-  that start alike share the forward pass.
+  What lies behind the last choice of a sequential net needs no backward pass
+  through the choices, and architectures that start alike share the forward
+  pass. Elsewhere one compiled program loops over the architectures of a
+  block.
+
+  Args:
+    net: a supernet.
+    params: its shared weights.
+    archs_AxE: any architectures.
+    images: prepared held-out batches of equal size, the same for all.
+    labels: theirs.
+    readout: what to read.
+    block_bytes: features of a block take no more, where that is possible.
   """
-  images, labels = tuple(images), tuple(labels)
-  flat = flatten_dict(params, sep='/')
-  chosen = {name: flat.pop(name) for name in names}
-  of_arch, of_head = _programs(net)
-  if net.sequential and all(name.startswith('head/') for name in names):
-    for index, features in trunk(net)({'params': params}, archs_AxE, images):
-      yield index, of_head(chosen, flat, features, labels)
-  else:
-    for index, arch_E in enumerate(archs_AxE):
-      yield index, of_arch(chosen, flat, images, labels, arch_E)
+  of_arch, of_head = _programs(net, readout)
+  params = spread.everywhere(params)
+  images, labels = spread.everywhere((tuple(images), tuple(labels)))
+  if net.sequential and all(p.startswith('head/') for p in readout.places):
+    for block in trunk(net)({'params': params}, archs_AxE, images):
+      yield block._replace(values=of_head((params, labels), block.values))
+    return
+  size = 4 * readout.floats(
+    params, len(images), len(images[0]), net.space.classes
+  )
+  fitting = int(block_bytes // (size * spread.devices().size))
+  for indices_C, real_C in spread.blocks(
+    len(archs_AxE), min(max(fitting, 1), PER_DEVICE)
+  ):
+    values = of_arch((params, images, labels), archs_AxE[indices_C])
+    yield Block(indices_C, real_C, values)
 
 
 @functools.cache
-def _programs(net: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-  """Gradients through the whole net and through its head alone.
+def _programs(
+  net: Any, readout: Readout
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Reads through the whole net, and through its head alone.
 
-  Compiled once a net, though gradients beyond the memory are computed twice
+  Compiled once a net, though features beyond the memory are computed twice
   and densities may be refreshed.
   """
 
-  def mean_loss(forward, chosen, others, inputs, labels):
-    variables = {'params': unflatten_dict({**others, **chosen}, sep='/')}
-    losses = [
-      optax.softmax_cross_entropy_with_integer_labels(
-        forward(variables, x), y_B
-      ).mean()
-      for x, y_B in zip(inputs, labels, strict=True)
-    ]
-    return jnp.mean(jnp.stack(losses))
-
-  @jax.jit
-  def of_arch(chosen, others, images, labels, arch_E):
+  def of_arch(shared, arch_E):
+    params, images, labels = shared
     forward = functools.partial(net.apply, arch=arch_E, train=True)
-    return jax.grad(functools.partial(mean_loss, forward))(
-      chosen, others, images, labels
-    )
+    return readout(forward, params, images, labels)
 
-  @jax.jit
-  def of_head(chosen, others, features, labels):
+  def of_head(shared, features):
+    params, labels = shared
     forward = functools.partial(net.apply, method='head')
-    return jax.grad(functools.partial(mean_loss, forward))(
-      chosen, others, features, labels
-    )
+    return readout(forward, params, features, labels)
 
-  return of_arch, of_head
+  return spread.over_archs(of_arch), spread.over_archs(of_head)

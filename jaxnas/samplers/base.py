@@ -10,6 +10,20 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxnas.spaces import Space
 
 
+class Feedback(NamedTuple):
+  """What training one architecture has measured."""
+
+  arch_E: Int[Array, ' E']
+  gradient: Any
+  """Of the mean loss, a pytree as the parameters; other paths' left out."""
+
+
+def deaf(state: Any, feedback: Feedback) -> Any:
+  """The update of samplers that need no feedback."""
+  del feedback
+  return state
+
+
 class Sampler(NamedTuple):
   """Pure functions; the state is a pytree and is checkpointed.
 
@@ -17,11 +31,13 @@ class Sampler(NamedTuple):
   sample: (state, key) -> archs_PxE, the architectures of one step
   log_prob: (state) -> logp_A over the enumerated space, None where it is too
     large to list
+  update: (state, feedback) -> state, once for every architecture trained
   """
 
   init: Callable[[], Any]
   sample: Callable[[Any, PRNGKeyArray], Int[Array, 'P E']]
   log_prob: Callable[[Any], Any]
+  update: Callable[[Any, Feedback], Any] = deaf
 
 
 def counter(space: Space) -> Callable[[Int[Array, 'P E']], Array]:

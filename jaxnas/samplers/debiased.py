@@ -36,12 +36,13 @@ def debiased(
   The density starts at zero, where this is the proposal itself: the state of
   the warm-up. `with_density` sets it. Costs O(A) a step.
 
+  >>> from jaxnas import samplers, spaces
   >>> space = spaces.get('pooling')
-  >>> sampler = debiased(uniform(space), space.enumerate())
+  >>> sampler = debiased(samplers.uniform(space), space.enumerate())
   >>> dense_A = np.where(np.arange(36) < 18, 1.0, 9.0)
   >>> state = with_density(sampler.init(), dense_A, tau=2.0)
-  >>> jnp.exp(sampler.log_prob(state))[17:19].round(3).tolist()
-  [0.055, 0.001]
+  >>> print(jnp.exp(sampler.log_prob(state))[17:19].round(3))
+  [0.055 0.001]
   """
   all_AxE = jnp.asarray(archs_AxE)
 
@@ -59,7 +60,11 @@ def debiased(
   def sample(state, key):
     return draw(key, log_prob(state), all_AxE, paths)
 
-  return Sampler(init=init, sample=sample, log_prob=log_prob)
+  def update(state, feedback):
+    proposal_state = proposal.update(state.proposal, feedback)
+    return state._replace(proposal=proposal_state)
+
+  return Sampler(init, sample, log_prob, update)
 
 
 def with_density(
@@ -121,7 +126,9 @@ def solve_temperature(
 
 
 def describe(
-  alpha_A: Float[np.ndarray, ' A'], tau: float, logp_A: Float[Array, ' A']
+  alpha_A: Float[np.ndarray, ' A'],
+  tau: float,
+  logp_A: Float[Array, ' A'] | Float[np.ndarray, ' A'],
 ) -> str:
   """What the debiased softmax does, and a warning where it does nothing."""
   p_A = np.exp(np.asarray(logp_A, np.float64))

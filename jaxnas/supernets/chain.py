@@ -27,7 +27,8 @@ class ChainNet(nn.Module):
 
   Named tensor sets: 'deep' is what stands after the last choice, the head's
   convolution and linear layer (inferred default of the paper where ops
-  differ); 'early' the stem's convolution.
+  differ); 'early' the stem's convolution. Layers whose input can be read: the
+  head, which receives the last position's map, and its linear layer.
   """
 
   space: ChainSpace
@@ -42,6 +43,7 @@ class ChainNet(nn.Module):
     'deep': ('head/conv/kernel', 'head/linear/kernel'),
     'early': ('stem/conv/kernel',),
   }
+  layers: ClassVar[tuple[str, ...]] = ('head', 'head/linear')
 
   def setup(self):
     space, layout = self.space, convolutions.trunk_layout()

@@ -35,7 +35,8 @@ class CellNet(nn.Module):
 
   Named tensor sets: 'deep' is what every architecture uses behind most
   choices, the last residual block and the linear layer (inferred default of
-  the paper where ops differ); 'early' the stem's convolution.
+  the paper where ops differ); 'early' the stem's convolution. Layers whose
+  input can be read: those between the cells, and the linear layer.
   """
 
   space: CellSpace
@@ -49,6 +50,7 @@ class CellNet(nn.Module):
     'deep': (r'reduce_2/.*kernel', 'linear/kernel'),
     'early': ('stem/kernel',),
   }
+  layers: ClassVar[tuple[str, ...]] = ('reduce_1', 'reduce_2', 'linear')
 
   @nn.compact
   def __call__(

@@ -28,7 +28,7 @@ class PoolingNet(nn.Module):
   Named tensor sets: 'authors' as in the authors' published analysis, the
   stem, the second convolution of every block and the linear layer; 'early'
   the stem and the first block; 'deep' the convolutions of the last three
-  blocks.
+  blocks. Layers whose input can be read: the linear layer.
   """
 
   space: PoolingSpace
@@ -47,6 +47,7 @@ class PoolingNet(nn.Module):
     'early': ('stem/kernel', r'block_1/conv\d/kernel'),
     'deep': (r'block_[789]/conv\d/kernel',),
   }
+  layers: ClassVar[tuple[str, ...]] = ('linear',)
 
   def setup(self):
     norm = functools.partial(Norm, self.affine, self.running, dtype=self.dtype)

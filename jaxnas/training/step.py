@@ -12,7 +12,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from jaxnas import streams
-from jaxnas.samplers import Sampler
+from jaxnas.samplers import Feedback, Sampler
 
 
 @struct.dataclass
@@ -134,7 +134,7 @@ def make_step(
       return losses_B.mean(), (accuracy, statistics)
 
     def path(carry, arch_E):
-      summed, used, statistics = carry
+      summed, used, statistics, sampler_state = carry
       (value, (accuracy, statistics)), gradient = jax.value_and_grad(
         loss, has_aux=True
       )(state.params, statistics, arch_E)
@@ -143,16 +143,19 @@ def make_step(
         jax.tree.map(jnp.add, summed, gradient),
         jax.tree.map(jnp.logical_or, used, of_path),
         statistics,
+        sampler.update(sampler_state, Feedback(arch_E, gradient)),
       ), (value, accuracy)
 
     nothing = (
       jax.tree.map(jnp.zeros_like, state.params),
       jax.tree.map(jnp.zeros_like, net.used(state.params, archs_PxE[0])),
       state.statistics,
+      state.sampler,
     )
-    (gradient, used, statistics), (losses_P, accuracies_P) = jax.lax.scan(
+    (gradient, used, statistics, sampler_state), of_paths = jax.lax.scan(
       path, nothing, archs_PxE
     )
+    losses_P, accuracies_P = of_paths
     updates, optimizer_state = optimizer.update(
       gradient, state.optimizer, state.params, used=used
     )
@@ -168,6 +171,7 @@ def make_step(
       statistics=statistics,
       average=average,
       optimizer=optimizer_state,
+      sampler=sampler_state,
       samples=state.samples + count(archs_PxE),
     ), Metrics(
       losses_P.mean(), accuracies_P.mean(), optax.global_norm(gradient)

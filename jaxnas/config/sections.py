@@ -1,16 +1,11 @@
 """What an experiment is: frozen dataclasses, one flat one a section.
 
-A config file is Python with `get_config() -> Config`; its docstring says
-command, hardware, time and result. Fields that the chosen method does not use
+Fields that the chosen method does not use
 are refused when set, and off is `None`.
 """
 
 import dataclasses
-import importlib.util
-import json
-import typing
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +68,8 @@ class Debias:
   """Solve for the temperature at which 1/sum P^2 is this share of the space."""
   baseline: bool = False
   """Also train without debiasing from the same warm-up, and print both."""
+  candidates: int = 16
+  """Draws of which a path takes one, where densities come from prototypes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +78,16 @@ class Density:
 
   file: str | None = None
   """A saved density.npz to use instead of estimating one."""
-  measure: Literal['gradient'] = 'gradient'
-  """What is compared between architectures."""
-  estimator: Literal['inverse_mean_distance'] = 'inverse_mean_distance'
-  """From distances to a density (eq. 6)."""
+  measure: Literal['gradient', 'representational', 'functional', 'encoding'] = (
+    'gradient'
+  )
+  """What is compared between architectures: gradients (cosine), what layers
+  receive (CKA), outputs, or the architectures' own encodings (Hamming)."""
+  estimator: Literal['inverse_mean_distance', 'kde', 'prototypes'] = (
+    'inverse_mean_distance'
+  )
+  """From distances to a density: eq. 6, a Gaussian kernel, or prototypes of
+  the gradients of training, for spaces too large to list."""
   tensors: str | None = None
   """authors, early, deep, shared, all, or regular expressions over parameter
   paths, separated by commas. None: what the space's supernet declares."""
@@ -92,6 +95,20 @@ class Density:
   """Cosine distance per weight tensor then mean, or of all tensors as one."""
   absent: Literal['zero', 'skip'] = 'zero'
   """A tensor that one of two architectures lacks: distance 1, or left out."""
+  layers: str | None = None
+  """Of representational: layers whose input is compared, separated by commas.
+  None: the last that the space's supernet declares."""
+  unbiased: bool = False
+  """Of representational: estimate HSIC without bias, batch by batch."""
+  outputs: Literal['l2', 'kl', 'cosine'] = 'l2'
+  """Of functional: the distance between probabilities."""
+  bandwidth: float | None = None
+  """Of kde: the kernel's width; None: the median distance of a pair."""
+  prototypes: int = 64
+  """Of prototypes: clusters of gradients."""
+  lookup: Literal['linear', 'nearest'] = 'linear'
+  """Of prototypes: densities from a fit to all architectures visited, or from
+  those nearest in encoding distance."""
   scale: Literal['raw', 'std'] = 'raw'
   """The density as it is, or divided by its standard deviation."""
   batches: int = 1
@@ -100,6 +117,9 @@ class Density:
   """Images in a held-out batch: the first ones of a fixed shuffle."""
   refresh_epochs: int | None = None
   """Estimate again every so many epochs; None: once, after the warm-up."""
+  log_epochs: int | None = None
+  """Write densities and distances to density_log.npz every so many epochs,
+  from the first; the sampler does not see them. None: never."""
   memory_gb: float = 2.0
   """Gradients beyond this size are computed twice instead of stored."""
 
@@ -236,89 +256,3 @@ ALTERNATIVES = (
   ('debias', ('temperature', 'effective_fraction')),
   ('data', ('train_fraction', 'holdout')),
 )
-
-
-def find(name: str) -> Path:
-  """The config file: a path, in ./configs, or shipped with the package.
-
-  Raises FileNotFoundError with the names that there are.
-  """
-  package = Path(__file__).parent
-  # A checkout keeps the shipped configs beside the package, a wheel inside.
-  folders = (Path('configs'), package / 'configs', package.parent / 'configs')
-  for file in (Path(name), *(folder / name for folder in folders)):
-    if file.is_file():
-      return file
-  known = {file.name for folder in folders for file in folder.glob('*.py')}
-  raise FileNotFoundError(
-    f'config {name!r} is neither a file nor one of {", ".join(sorted(known))}.'
-  )
-
-
-def load(name: str) -> Config:
-  """Runs the config file's get_config(); `name` as in `find`."""
-  file = find(name)
-  spec = importlib.util.spec_from_file_location(f'config_{file.stem}', file)
-  if spec is None or spec.loader is None:
-    raise ValueError(f'config {file} is not Python: its name must end in .py.')
-  module = importlib.util.module_from_spec(spec)
-  try:
-    spec.loader.exec_module(module)
-    config = module.get_config()
-  except Exception as error:
-    raise ValueError(
-      f'config {file} does not load: {type(error).__name__}: {error}'
-    ) from error
-  if not isinstance(config, Config):
-    raise ValueError(
-      f'config {file}: get_config() returns {type(config).__name__}, '
-      'not jaxnas.config.Config.'
-    )
-  return config
-
-
-def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-  """Fields of the experiment that differ: 'section.field' -> both values."""
-  ours, theirs = flatten(config), flatten(other)
-  return {
-    name: (value, theirs[name])
-    for name, value in ours.items()
-    if value != theirs[name]
-    and not {name, name.partition('.')[0]} & {*NOT_THE_EXPERIMENT}
-  }
-
-
-def flatten(config: Config) -> dict[str, Any]:
-  """{'section.field': value}."""
-  out = {}
-  for name, value in dataclasses.asdict(config).items():
-    if isinstance(value, dict):
-      out |= {f'{name}.{field}': inner for field, inner in value.items()}
-    else:
-      out[name] = value
-  return out
-
-
-def to_json(config: Config) -> str:
-  return json.dumps(dataclasses.asdict(config), indent=2) + '\n'
-
-
-def from_json(text: str) -> Config:
-  """The inverse of `to_json`; ValueError names fields it does not know."""
-
-  def build(cls: type, values: dict[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    if unknown := sorted(set(values) - set(hints)):
-      raise ValueError(
-        f'saved config has unknown fields: {prefix}{", ".join(unknown)}.'
-      )
-    return cls(
-      **{
-        name: build(hints[name], value, f'{name}.')
-        if dataclasses.is_dataclass(hints[name])
-        else value
-        for name, value in values.items()
-      }
-    )
-
-  return build(Config, json.loads(text), '')

@@ -1,0 +1,107 @@
+"""What a density compares: gradients, representations, outputs, encodings."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxnas.density import distances, tensors
+from jaxnas.density.features import Activations, Gradients, Outputs, Readout
+
+
+class Measure(NamedTuple):
+  """How two architectures are compared."""
+
+  read: Readout | None
+  """What of the supernet; None: the arch itself."""
+  distance: Callable[[Any, Any], Any]
+  """Between two architectures' features."""
+  squared: Callable[[np.ndarray], np.ndarray]
+  """Distances -> squared distances between points, for a kernel."""
+  linear: bool
+  """Whether the distance is a mean of 1 - cos between unit vectors, whose
+  mean over architectures takes linear time."""
+
+
+def gradient(
+  net: Any,
+  params: Any,
+  archs_AxE: Int[np.ndarray, 'A E'],
+  *,
+  tensor_set: str | None = None,
+  combine: str = 'mean',
+  absent: str = 'zero',
+) -> Measure:
+  """Cosine distance of gradients (eq. 5).
+
+  Args:
+    net: a supernet.
+    params: its shared weights, or their shapes.
+    archs_AxE: the architectures compared.
+    tensor_set: as in `tensors.select`.
+    combine: 'mean' of the tensors' distances, or 'concatenate' them to one.
+    absent: a tensor that one of two lacks has distance 1 ('zero'), or is left
+      out of their mean ('skip'), which needs pairs.
+
+  Raises ValueError where `tensor_set` matches nothing.
+  """
+  names = tensors.select(net, params, archs_AxE, tensor_set)
+  skips = absent == 'skip'
+  return Measure(
+    Gradients(names, combine),
+    distances.cosine_of_both if skips else distances.cosine,
+    twice,
+    linear=not skips,
+  )
+
+
+def representational(
+  net: Any, *, layers: str | None = None, unbiased: bool = False
+) -> Measure:
+  """1 - linear CKA of what layers receive, the mean over layers.
+
+  Args:
+    net: a supernet; its `layers` are those that can be read.
+    layers: some of them, separated by commas; None: the last.
+    unbiased: estimate HSIC without bias, minibatch by minibatch.
+
+  Raises ValueError naming the layers where one is none of them.
+  """
+  chosen = layers.split(',') if layers else list(net.layers[-1:])
+  if unknown := sorted({*chosen} - {*net.layers}):
+    raise ValueError(
+      f'density.layers {unknown[0]!r} cannot be read; '
+      f'{net.space.name} has {", ".join(net.layers)}.'
+    )
+  return Measure(
+    Activations(tuple(chosen), unbiased), distances.cosine, twice, linear=True
+  )
+
+
+def functional(outputs: str = 'l2') -> Measure:
+  """Distance of the probabilities given to the same images.
+
+  Args:
+    outputs: 'l2', 'kl' (the mean of both directions) or 'cosine'.
+  """
+  distance, squared = OUTPUTS[outputs]
+  return Measure(Outputs(), distance, squared, linear=False)
+
+
+def encoding() -> Measure:
+  """Hamming distance: the number of positions that differ."""
+  return Measure(None, distances.hamming, twice, linear=False)
+
+
+def twice(distance: np.ndarray) -> np.ndarray:
+  """Squared distance of unit vectors from 1 - cos, of one-hot encodings from
+  Hamming distance, and to second order of distributions from divergence."""
+  return 2 * distance
+
+
+OUTPUTS = {
+  'l2': (distances.euclidean_of_outputs, np.square),
+  'kl': (distances.divergence_of_outputs, twice),
+  'cosine': (distances.cosine_of_outputs, twice),
+}

@@ -1,0 +1,82 @@
+"""All pairs of architectures, block by block.
+
+No array over all pairs is made, and nothing on the device is larger than two
+blocks of features and their distances.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+Distance = Callable[[Any, Any], Float[Array, '']]
+Features = Mapping[str, np.ndarray]
+
+# Architectures on each side of a block.
+BLOCK = 128
+
+
+def blocks(
+  distance: Distance, features: Features, block: int = BLOCK
+) -> Iterator[tuple[slice, slice, Float[np.ndarray, 'B C']]]:
+  """Yields (rows, columns, distances_BxC) of the upper triangle of blocks.
+
+  Distances are symmetric. That of an architecture to itself is exactly zero.
+
+  Args:
+    distance: of one pair, from `distances`.
+    features: by name, with the architectures along the first axis.
+    block: architectures on each side.
+  """
+  count = len(next(iter(features.values())))
+  for i in range(0, count, block):
+    rows = slice(i, min(i + block, count))
+    of_rows = {name: f[rows] for name, f in features.items()}
+    for j in range(i, count, block):
+      columns = slice(j, min(j + block, count))
+      of_columns = {name: f[columns] for name, f in features.items()}
+      distance_BxC = np.array(_of_block(distance, of_rows, of_columns))
+      if i == j:
+        np.fill_diagonal(distance_BxC, 0)
+      yield rows, columns, distance_BxC
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _of_block(
+  distance: Distance, rows: Mapping[str, Array], columns: Mapping[str, Array]
+) -> Float[Array, 'B C']:
+  of_row = jax.vmap(distance, in_axes=(None, 0))
+  return jax.vmap(of_row, in_axes=(0, None))(rows, columns)
+
+
+def sums(
+  distance: Distance,
+  features: Features,
+  of: Callable[[np.ndarray], np.ndarray] = lambda distance_BxC: distance_BxC,
+  *,
+  block: int = BLOCK,
+) -> Float[np.ndarray, ' A']:
+  """Sum over all architectures, itself included, of `of(distance)`."""
+  count = len(next(iter(features.values())))
+  sum_A = np.zeros(count)
+  for rows, columns, distance_BxC in blocks(distance, features, block):
+    value_BxC = of(distance_BxC.astype(np.float64))
+    sum_A[rows] += value_BxC.sum(axis=1)
+    if rows != columns:
+      sum_A[columns] += value_BxC.sum(axis=0)
+  return sum_A
+
+
+def matrix(
+  distance: Distance, features: Features, *, block: int = BLOCK
+) -> Float[np.ndarray, 'A A']:
+  """Every distance, for spaces small enough to look at."""
+  count = len(next(iter(features.values())))
+  distance_AxA = np.zeros((count, count), np.float32)
+  for rows, columns, distance_BxC in blocks(distance, features, block):
+    distance_AxA[rows, columns] = distance_BxC
+    distance_AxA[columns, rows] = distance_BxC.T
+  return distance_AxA

@@ -1,0 +1,129 @@
+"""density_log.npz: how densities and distances change along a run.
+
+The sampler does not see them. Table 6 of Roshtkhari et al. (CVPR Findings
+2026) is the agreement of `alpha_LxA` with its last row; figure 2 is
+`training_distance_LxT` (left) and `validation_distance_LxT` (right), the mean
+gradient cosine distance of two architectures in each weight tensor.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxnas import debiasing, density, progress, runs, samplers, streams
+from jaxnas.density import tensors
+from jaxnas.density.features import Gradients, read
+from jaxnas.density.streaming import distance_by_tensor
+from jaxnas.spread import Block
+
+if TYPE_CHECKING:
+  from jaxnas.build import Experiment
+  from jaxnas.training.step import TrainState
+
+# Distances by tensor are those of so many architectures, drawn with a fixed
+# seed where there are more: each takes two whole backward passes.
+SOME = 64
+
+
+def write(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  epoch: int,
+  workdir: Path,
+  poll: Callable[[], None] = lambda: None,
+) -> None:
+  """A row of the log where one is due after `epoch` epochs.
+
+  Rows of later epochs, as a run leaves that is resumed, are dropped.
+  """
+  config = experiment.config
+  every, last = config.density.log_epochs, config.warmup_epochs + config.epochs
+  if every is None or (epoch % every and epoch != last):
+    return
+  file = workdir / 'density_log.npz'
+  row = measured(experiment, state, poll)
+  fixed = {
+    'archs_AxE': experiment.space.enumerate(),
+    'tensors_T': np.array(weights(experiment, state.params)),
+  }
+  before = runs.read_npz(file) if file.exists() else {}
+  earlier_L = before.get('epoch_L', np.zeros(0, int)) < epoch
+  rows = {'epoch_L': np.array(epoch), **row}
+  runs.write_npz(
+    file,
+    fixed
+    | {
+      name: np.concatenate(
+        [*([before[name][earlier_L]] if before else []), value[None]]
+      )
+      for name, value in rows.items()
+    },
+  )
+
+
+def measured(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  poll: Callable[[], None],
+) -> dict[str, np.ndarray]:
+  """What a row holds besides its epoch."""
+  config, params = experiment.config, state.params
+  subject = debiasing.subject(experiment, params)
+  row = {'alpha_LxA': debiasing.estimate(config, subject, poll).alpha_A}
+  if isinstance(state.sampler, samplers.OnlineState):
+    online = debiasing.of_prototypes(experiment, state.sampler)
+    row['prototype_alpha_LxA'] = online.alpha_A
+
+  archs_AxE = subject.archs_AxE
+  if len(archs_AxE) > SOME:
+    rng = streams.rng(config.seed, 'density log')
+    archs_AxE = archs_AxE[rng.choice(len(archs_AxE), SOME, replace=False)]
+  names = weights(experiment, params)
+  on_same = subject._replace(archs_AxE=archs_AxE)
+  for name, blocks in (
+    ('validation', lambda: read(*on_same, Gradients(names))),
+    ('training', lambda: on_batches_of_their_own(experiment, state, on_same)),
+  ):
+    distances = distance_by_tensor(
+      lambda blocks=blocks, name=name: progress.track(
+        blocks(),
+        f'distances, {name} images',
+        len(archs_AxE),
+        poll,
+        size=lambda block: int(block.real_C.sum()),
+      )
+    )
+    row[f'{name}_distance_LxT'] = np.array([distances[t] for t in names])
+  return row
+
+
+def weights(experiment: 'Experiment', params: Any) -> tuple[str, ...]:
+  """Names of all weight tensors."""
+  archs_OxE = debiasing.every_op(experiment.space)
+  return tensors.select(experiment.net, params, archs_OxE, 'all')
+
+
+def on_batches_of_their_own(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  subject: density.Subject,
+) -> Iterator[Block]:
+  """Gradients as training computes them, a batch an architecture.
+
+  The batches are the next ones of training.
+  """
+  batch, seed = jax.jit(experiment.training.batch), experiment.config.seed
+  step = int(state.step)
+  inputs = experiment.training.feed(seed, step)
+  readout = Gradients(weights(experiment, subject.params))
+  for index, arch_E in enumerate(subject.archs_AxE):
+    x_BxHxWxC, y_B = batch(next(inputs), step + index)
+    one = density.Subject(
+      subject.net, subject.params, arch_E[None], [x_BxHxWxC], [y_B]
+    )
+    for block in read(*one, readout):
+      yield block._replace(indices_C=np.full(len(block.real_C), index))
+  inputs.close()

@@ -1,0 +1,51 @@
+"""Figures of densities and distances, as PNG files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+DPI = 150
+COLOUR = '#3b6ea5'
+
+
+def histogram(
+  alphas: Mapping[str, Float[np.ndarray, ' A']], file: Path
+) -> None:
+  """How many architectures have which density: a panel for each, by title."""
+  figure = Figure(figsize=(3.6 * len(alphas) + 0.4, 3.2), layout='constrained')
+  panels = figure.subplots(1, len(alphas), squeeze=False)[0]
+  for panel, (title, alpha_A) in zip(panels, alphas.items(), strict=True):
+    bins = int(np.clip(2 * np.sqrt(len(alpha_A)), 10, 60))
+    panel.hist(alpha_A, bins=bins, color=COLOUR)
+    panel.set_title(title, fontsize='medium')
+    panel.set_xlabel(r'density $\alpha$')
+    panel.locator_params(axis='x', nbins=5)
+    panel.locator_params(axis='y', integer=True)
+    panel.spines[['top', 'right']].set_visible(False)
+  panels[0].set_ylabel('architectures')
+  figure.savefig(file, dpi=DPI)
+
+
+def matrix(
+  distance_AxA: Float[np.ndarray, 'A A'], file: Path, *, title: str
+) -> None:
+  """Distances between architectures in the order given, densest first.
+
+  The diagonal stays blank: its zeros would take most of the colours.
+  """
+  count = len(distance_AxA)
+  shown_AxA = np.where(np.eye(count, dtype=bool), np.nan, distance_AxA)
+  figure = Figure(figsize=(6.0, 5.0), layout='constrained')
+  panel = figure.subplots()
+  image = panel.imshow(shown_AxA, extent=(0.5, count + 0.5, count + 0.5, 0.5))
+  panel.set_title(title)
+  panel.set_xlabel('architecture, densest first')
+  panel.set_ylabel('architecture, densest first')
+  ticks = [1, *(round(count * part / 4) for part in (1, 2, 3)), count]
+  panel.set_xticks(sorted({*ticks} - {0}))
+  panel.set_yticks(sorted({*ticks} - {0}))
+  figure.colorbar(image, ax=panel, label='distance')
+  figure.savefig(file, dpi=DPI)

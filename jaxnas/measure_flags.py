@@ -1,0 +1,134 @@
+"""What may be asked of `jaxnas.measure`: flags over the config of a run."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jaxnas import cli, runs, validation
+from jaxnas.config import Config, Density, Logging
+
+# Neither shown nor taken.
+Hidden = Annotated[Any, tyro.conf.Suppress, tyro.conf.Fixed]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields(Density):
+  """How architectures are compared; hidden is what only training uses."""
+
+  file: Hidden = None
+  measure: Hidden = Density.measure
+  estimator: Hidden = Density.estimator
+  prototypes: Hidden = Density.prototypes
+  lookup: Hidden = Density.lookup
+  scale: Hidden = Density.scale
+  refresh_epochs: Hidden = None
+  log_epochs: Hidden = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measure:
+  """Flags of the command; what is not given is as in the run."""
+
+  run: Annotated[Path, tyro.conf.arg(help_behavior_hint='(required)')]
+  """A run directory of jaxnas.train, whose newest checkpoint is measured."""
+  measure: tuple[
+    Literal['gradient', 'representational', 'functional', 'encoding'], ...
+  ]
+  """What is compared; several of them one after the other."""
+  estimator: Literal['inverse_mean_distance', 'kde']
+  """From distances to a density."""
+  workdir: Path | None = None
+  """What the command writes. Default: the folder measure in the run."""
+  archs: int | None = None
+  """How many architectures, drawn with a fixed seed. Default: all."""
+  density: Fields
+
+
+def parse(
+  argv: Sequence[str] | None, description: str | None
+) -> tuple[Measure, Config]:
+  """Flags over what the run did, and the run's config."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first.add_argument('--run', type=Path)
+  flags, _ = first.parse_known_args(argv)
+  with cli.usage_errors():
+    if flags.run is not None:
+      run = runs.read_config(flags.run)
+    elif any(arg in ('-h', '--help') for arg in argv):
+      run = Config()
+    else:
+      raise ValueError('no run: give --run DIR, which jaxnas.train wrote.')
+  given = dataclasses.asdict(run.density)
+  estimator = run.density.estimator
+  args = tyro.cli(
+    Measure,
+    args=argv,
+    default=Measure(
+      run=flags.run or Path('RUN'),
+      measure=(run.density.measure,),
+      estimator='kde' if estimator == 'kde' else 'inverse_mean_distance',
+      density=Fields(
+        **{
+          name: value
+          for name, value in given.items()
+          if name not in Fields.__annotations__
+        }
+      ),
+    ),
+    use_underscores=True,
+    description=description,
+  )
+  with cli.usage_errors():
+    if not args.measure:
+      raise ValueError('--measure names nothing: give one or several.')
+  return args, run
+
+
+def configs_of(args: Measure, run: Config) -> dict[str, Config]:
+  """By measure: the run's config with this density, and without debiasing.
+
+  A field that the run needed and this measure does not is at its default.
+
+  Raises ValueError for a field that no measure of the command uses.
+  """
+  chosen = {
+    'density.measure': args.measure,
+    'density.estimator': (args.estimator,),
+  }
+  out = {}
+  for name in args.measure:
+    fields = dataclasses.asdict(args.density)
+    fields |= {'measure': name, 'estimator': args.estimator}
+    for field, owner, value in validation.USED_WITH:
+      section, _, field = field.partition('.')
+      if section == 'density' and fields[owner.partition('.')[2]] != value:
+        of_run = fields[field] == getattr(run.density, field)
+        if of_run or value in chosen[owner]:
+          fields[field] = getattr(Density, field)
+    out[name] = dataclasses.replace(run.undebiased(), density=Density(**fields))
+    validation.validate(out[name])
+  return out
+
+
+def seen_with(run: Config, given: Fields) -> Config:
+  """The run's config for its net, its state, and these held-out images.
+
+  The density of the run itself, and its logging, are not checked again.
+  """
+  return dataclasses.replace(
+    run.undebiased(),
+    logging=Logging(),
+    density=dataclasses.replace(
+      run.density,
+      file=None,
+      log_epochs=None,
+      batches=given.batches,
+      batch_size=given.batch_size,
+    ),
+  )

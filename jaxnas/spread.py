@@ -1,0 +1,91 @@
+"""Many architectures in one program, spread over this process's devices."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Bool, Int
+
+ARCHS = 'archs'
+
+T = TypeVar('T')
+
+
+class Block(NamedTuple):
+  """Architectures that are computed together, and what came out.
+
+  The last block repeats architectures to be as long as the others; `real_C`
+  tells which count.
+  """
+
+  indices_C: Int[np.ndarray, ' C']
+  real_C: Bool[np.ndarray, ' C']
+  values: Any
+  """A pytree whose leaves have the leading axis C, on the devices."""
+
+
+def devices() -> Mesh:
+  """This process's devices, along one axis of architectures."""
+  local = jax.local_devices()
+  return jax.make_mesh(
+    (len(local),), (ARCHS,), axis_types=(AxisType.Auto,), devices=local
+  )
+
+
+def everywhere(tree: Any) -> Any:
+  """A pytree of arrays, whole on every device."""
+  return jax.device_put(tree, NamedSharding(devices(), PartitionSpec()))
+
+
+def over_archs(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+  """(shared, each) -> fn(shared, one) for every `one` along each's first axis.
+
+  Jitted. Each device takes as many, one after the other: under a vmap a
+  switch would run all of its branches. The axis is a multiple of the number
+  of devices.
+  """
+
+  def of_device(shared, each):
+    return jax.lax.map(lambda one: fn(shared, one), each)
+
+  return jax.jit(
+    jax.shard_map(
+      of_device,
+      mesh=devices(),
+      in_specs=(PartitionSpec(), PartitionSpec(ARCHS)),
+      out_specs=PartitionSpec(ARCHS),
+      # Gradients of what is shared stay those of one architecture.
+      check_vma=False,
+    )
+  )
+
+
+def blocks(
+  count: int, per_device: int
+) -> Iterator[tuple[Int[np.ndarray, ' C'], Bool[np.ndarray, ' C']]]:
+  """Splits range(count) into blocks of equal length: (indices_C, real_C).
+
+  Args:
+    count: how many there are.
+    per_device: at most so many of a block on each device.
+  """
+  local = len(jax.local_devices())
+  length = local * min(per_device, -(-count // local))
+  for start in range(0, count, length):
+    indices_C = np.arange(start, start + length)
+    yield np.minimum(indices_C, count - 1), indices_C < count
+
+
+def one_late(items: Iterable[T]) -> Iterator[T]:
+  """Yields each once the next is under way.
+
+  The devices compute that while the host reads this.
+  """
+  waiting: list[T] = []
+  for item in items:
+    waiting.append(item)
+    if len(waiting) == 2:
+      yield waiting.pop(0)
+  yield from waiting

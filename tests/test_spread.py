@@ -1,0 +1,102 @@
+"""What several devices find is what one finds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import digits_net
+import jax
+import numpy as np
+import pytest
+
+from jaxnas import spread
+
+SCRIPT = Path(digits_net.__file__)
+
+
+@pytest.fixture(scope='module')
+def of_four(tmp_path_factory):
+  """Of a process with four devices."""
+  file = tmp_path_factory.mktemp('devices') / 'found.npz'
+  flag = '--xla_force_host_platform_device_count=4'
+  subprocess.run(
+    [sys.executable, SCRIPT, file],
+    check=True,
+    cwd=SCRIPT.parents[1],
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'PYTHONPATH': str(SCRIPT.parents[1]),
+      'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flag}',
+    },
+  )
+  found = dict(np.load(file))
+  assert found.pop('devices') == 4
+  return found
+
+
+@pytest.fixture(scope='module')
+def of_one():
+  return digits_net.densities_and_accuracies()
+
+
+@pytest.mark.parametrize('held', ['', 'held_'])
+def test_four_devices_find_what_one_finds(of_four, of_one, held):
+  """Also where the parameters lie on the first of them."""
+  assert all(np.ptp(values_A) > 0.1 for values_A in of_one.values())
+  for name in ('parts_A', 'whole_A'):
+    np.testing.assert_allclose(of_four[held + name], of_one[name], rtol=1e-6)
+  np.testing.assert_array_equal(
+    of_four[f'{held}accuracy_A'], of_one['accuracy_A']
+  )
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+@pytest.mark.parametrize('per_device', [1, 2, 3, 100])
+@pytest.mark.parametrize('count', [1, 3, 4, 9, 16])
+def test_blocks_cover_all_once_and_are_equally_long(
+  monkeypatch, devices, per_device, count
+):
+  monkeypatch.setattr(jax, 'local_devices', lambda: [None] * devices)
+  blocks = list(spread.blocks(count, per_device))
+  length = len(blocks[0][0])
+  assert length % devices == 0 and length <= devices * per_device
+  # No longer than it takes.
+  assert length - devices < count
+  real = np.concatenate([real_C for _, real_C in blocks])
+  indices = np.concatenate([indices_C for indices_C, _ in blocks])
+  assert {len(indices_C) for indices_C, _ in blocks} == {length}
+  np.testing.assert_array_equal(indices[:count], np.arange(count))
+  assert real[:count].all() and not real[count:].any()
+  # The padding can be computed, and no block is nothing but padding.
+  assert (indices[count:] == count - 1).all()
+  assert all(real_C.any() for _, real_C in blocks)
+
+
+@pytest.mark.parametrize('count', range(4))
+def test_one_late_keeps_order_and_every_item(count):
+  events = []
+
+  def items():
+    for i in range(count):
+      events.append(f'start {i}')
+      yield i
+
+  for i in spread.one_late(items()):
+    events.append(f'read {i}')
+  expected = [f'start {i}' for i in range(count)]
+  for i in range(count):
+    # Once the next has been started.
+    expected.insert(min(2 * i + 2, len(expected)), f'read {i}')
+  assert events == expected
+
+
+def test_over_archs_maps_along_the_first_axis_alone():
+  shared = {'w': np.arange(3.0)}
+  each = {'x': np.arange(8.0).reshape(4, 2), 'op': np.arange(4)}
+  out = spread.over_archs(
+    lambda shared, one: shared['w'] + one['x'].sum() * one['op']
+  )(shared, each)
+  expected = [np.arange(3) + each['x'][i].sum() * i for i in range(4)]
+  np.testing.assert_allclose(out, expected)
