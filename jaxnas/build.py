@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import data, debiasing, samplers, spaces, streams, supernets
+from jaxnas import data, density_config, samplers, spaces, streams, supernets
 from jaxnas.config import Config, flatten
 from jaxnas.training import metrics, optimizer, step
 
@@ -192,8 +192,8 @@ def experiment(config: Config) -> Experiment:
   loaded = images(config)
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
   net = network(config, space, affine=config.supernet.affine)
-  sampler = debiasing.sampler(config, space, net)
-  debiasing.check(config, space, net)
+  sampler = density_config.sampler(config, space, net)
+  density_config.check(config, space, net)
   train_T, validation_V = divide(config, loaded)
   batches = training(config, loaded, train_T)
 
@@ -209,7 +209,7 @@ def experiment(config: Config) -> Experiment:
   _at_most('ranking.images', wanted, len(ranking_M), 'images')
   needed = config.density.batches * config.density.batch_size
   density_M = streams.rng(seed, 'density').permutation(validation_V)
-  if debiasing.estimates(config):
+  if density_config.estimates(config):
     _at_most(
       'density.batches * density.batch_size',
       needed,

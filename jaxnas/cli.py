@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from jaxnas import runs, validation
-from jaxnas.config import ALTERNATIVES, Config, load
+from jaxnas.config import ALTERNATIVES, Config, Density, load
 
 STOPPED = 143
 
@@ -88,6 +88,10 @@ def _drop_replaced(config: Config, argv: Sequence[str]) -> Config:
       }
       values = dataclasses.replace(getattr(config, section), **dropped)
       config = dataclasses.replace(config, **{section: values})
+  if 'density.file' in given and 'density.log_epochs' not in given:
+    # It replaces the file's estimate, however that would have been made.
+    values = Density(scale=config.density.scale)
+    config = dataclasses.replace(config, density=values)
   return config
 
 

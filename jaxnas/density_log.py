@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxnas import debiasing, density, progress, runs, samplers, streams
+from jaxnas import (
+  debiasing,
+  density,
+  density_config,
+  progress,
+  runs,
+  samplers,
+  streams,
+)
 from jaxnas.density import tensors
 from jaxnas.density.features import Gradients, read
 from jaxnas.density.streaming import distance_by_tensor
@@ -22,6 +30,8 @@ from jaxnas.spread import Block
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
   from jaxnas.training.step import TrainState
+
+FILE = 'density_log.npz'
 
 # Distances by tensor are those of so many architectures, drawn with a fixed
 # seed where there are more: each takes two whole backward passes.
@@ -37,13 +47,16 @@ def write(
 ) -> None:
   """A row of the log where one is due after `epoch` epochs.
 
-  Rows of later epochs, as a run leaves that is resumed, are dropped.
+  That is every so many epochs, after the warm-up and at the end. Rows of
+  later epochs, as a run leaves that is resumed, are dropped.
   """
   config = experiment.config
   every, last = config.density.log_epochs, config.warmup_epochs + config.epochs
-  if every is None or (epoch % every and epoch != last):
+  if every is None or (
+    epoch % every and epoch not in (config.warmup_epochs, last)
+  ):
     return
-  file = workdir / 'density_log.npz'
+  file = workdir / FILE
   row = measured(experiment, state, poll)
   fixed = {
     'archs_AxE': experiment.space.enumerate(),
@@ -64,6 +77,13 @@ def write(
   )
 
 
+def take_over(warmup_from: Path, workdir: Path) -> None:
+  """The log of the run whose warm-up is taken over; later rows drop out."""
+  log = warmup_from / FILE
+  if log.exists():
+    runs.write_npz(workdir / FILE, runs.read_npz(log))
+
+
 def measured(
   experiment: 'Experiment',
   state: 'TrainState',
@@ -71,8 +91,8 @@ def measured(
 ) -> dict[str, np.ndarray]:
   """What a row holds besides its epoch."""
   config, params = experiment.config, state.params
-  subject = debiasing.subject(experiment, params)
-  row = {'alpha_LxA': debiasing.estimate(config, subject, poll).alpha_A}
+  subject = density_config.subject(experiment, params)
+  row = {'alpha_LxA': density_config.estimate(config, subject, poll).alpha_A}
   if isinstance(state.sampler, samplers.OnlineState):
     online = debiasing.of_prototypes(experiment, state.sampler)
     row['prototype_alpha_LxA'] = online.alpha_A
@@ -102,7 +122,7 @@ def measured(
 
 def weights(experiment: 'Experiment', params: Any) -> tuple[str, ...]:
   """Names of all weight tensors."""
-  archs_OxE = debiasing.every_op(experiment.space)
+  archs_OxE = density_config.every_op(experiment.space)
   return tensors.select(experiment.net, params, archs_OxE, 'all')
 
 

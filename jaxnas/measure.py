@@ -4,19 +4,15 @@ For instance `python -m jaxnas.measure --run runs/macro --measure gradient
 functional`.
 """
 
-import contextlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
+from jaxtyping import Int
 
-from jaxnas import cli, correlation, runs, spaces
+from jaxnas import cli, measure_tables, runs, spaces
 from jaxnas.config import Config
 from jaxnas.measure_flags import configs_of, parse, seen_with
 
@@ -28,18 +24,12 @@ if TYPE_CHECKING:
 # Distances between more architectures than these make no picture.
 DRAWN = 2000
 
-# Architectures shown at either end.
-SHOWN = 5
-
-# Densities that lie closer together differ by rounding alone.
-ROUNDING = 1e-9
-
 
 def main(argv: Sequence[str] | None = None) -> int:
   args, run = parse(argv, __doc__)
   workdir = args.workdir or args.run / 'measure'
   # JAX and what needs it come after the flags, so that `--help` is quick.
-  from jaxnas import build, debiasing
+  from jaxnas import build, density_config
   from jaxnas.training.preemption import Preemption, Stopped
 
   cli.keep_compiled()
@@ -49,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     experiment = build.experiment(seen_with(run, args.density))
     check_images(experiment)
     for config in configs.values():
-      debiasing.check_archs(config, experiment.net, archs_AxE)
+      density_config.check_archs(config, experiment.net, archs_AxE)
     state = newest(experiment, args.run)
     workdir.mkdir(parents=True, exist_ok=True)
   epochs = run.warmup_epochs + run.epochs
@@ -60,7 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   with cli.outcome(workdir), Preemption() as preemption:
     try:
       measured = measure(
-        experiment, state.params, configs, archs_AxE, workdir, preemption.check
+        experiment,
+        state.params,
+        configs,
+        archs_AxE,
+        workdir,
+        step=int(state.step),
+        poll=preemption.check,
       )
     except Stopped:
       # Nothing to resume: outcome() would say --resume.
@@ -71,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       )
       raise SystemExit(cli.STOPPED) from None
     runs.write_json(
-      workdir / 'environment.json',
+      workdir / 'measure.json',
       runs.environment(
         run=str(args.run),
         step=int(state.step),
@@ -80,8 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         precision=str(experiment.net.dtype),
       ),
     )
-  show(experiment.space, args.estimator, measured)
-  show_correlations(found(workdir, args.run, archs_AxE))
+  measure_tables.densities(experiment.space, args.estimator, measured)
+  like = next(iter(configs.values()))
+  measure_tables.correlations(
+    measure_tables.found(workdir, args.run, archs_AxE, like, int(state.step))
+  )
   return 0
 
 
@@ -147,6 +146,8 @@ def measure(
   configs: Mapping[str, Config],
   archs_AxE: Int[np.ndarray, 'A E'],
   workdir: Path,
+  *,
+  step: int,
   poll: Callable[[], None] = lambda: None,
 ) -> 'dict[str, density.Density]':
   """Densities by measure, each saved and its distances drawn when it is done.
@@ -158,20 +159,39 @@ def measure(
     archs_AxE: what is compared.
     workdir: a folder for density-MEASURE-ESTIMATOR.npz, density.png and
       distances-MEASURE.png.
+    step: of the shared weights, to be noted in the files.
     poll: called before each block; may raise.
   """
-  from jaxnas import debiasing, density, figures
+  from jaxnas import density, density_config, figures
 
-  subject = debiasing.subject(experiment, params, archs_AxE)
+  subject = density_config.subject(experiment, params, archs_AxE)
   out = {}
   for name, config in configs.items():
-    out[name] = debiasing.estimate(config, subject, poll)
     estimator = config.density.estimator
-    density.save(out[name], workdir / f'density-{name}-{estimator}.npz')
-    draw_distances(config, subject, out[name].alpha_A, workdir, poll)
+    picture = workdir / f'distances-{name}.png'
+    features = features_to_draw(config, subject, picture, poll)
+    out[name] = density_config.estimate(
+      config, subject, poll, features=features
+    )
+    density.save(
+      out[name],
+      workdir / f'density-{name}-{estimator}.npz',
+      density_config.facts(config, step),
+    )
+    if features is not None:
+      compared = density_config.measure(
+        config, experiment.net, params, archs_AxE
+      )
+      distance_AxA = density.matrix(compared.distance, features, poll=poll)
+      order_A = np.argsort(-out[name].alpha_A, kind='stable')
+      figures.matrix(
+        distance_AxA[np.ix_(order_A, order_A)],
+        picture,
+        title=f'{name} distance of {len(order_A)} architectures',
+      )
   figures.histogram(
     {
-      f'{name}\n{configs[name].density.estimator}': level(estimated.alpha_A)
+      f'{name}\n{configs[name].density.estimator}': estimated.alpha_A
       for name, estimated in out.items()
     },
     workdir / 'density.png',
@@ -179,119 +199,31 @@ def measure(
   return out
 
 
-def draw_distances(
+def features_to_draw(
   config: Config,
   subject: 'density.Subject',
-  alpha_A: Float[np.ndarray, ' A'],
-  workdir: Path,
+  picture: Path,
   poll: Callable[[], None],
-) -> None:
-  """Draws the distance matrix, densest first, or says why not."""
-  from jaxnas import debiasing, density, figures
+) -> dict[str, np.ndarray] | None:
+  """Features of all, unless their distances make no picture: says why."""
+  from jaxnas import density, density_config
 
-  name, (net, params, archs_AxE, *_) = config.density.measure, subject
-  file = workdir / f'distances-{name}.png'
+  net, params, archs_AxE, images, _ = subject
   if len(archs_AxE) > DRAWN:
-    print(f'{file} is not drawn: {len(archs_AxE)} architectures are too many')
-    return
-  try:
-    distance_AxA = density.distance_matrix(
-      subject,
-      debiasing.measure(config, net, params, archs_AxE),
-      memory_gb=config.density.memory_gb,
-      poll=poll,
-    )
-  except ValueError as error:
-    print(f'{file} is not drawn: {error}')
-    return
-  order_A = np.argsort(-level(alpha_A), kind='stable')
-  figures.matrix(
-    distance_AxA[np.ix_(order_A, order_A)],
-    file,
-    title=f'{name} distance of {len(order_A)} architectures',
+    print(f'{picture} is not drawn: {len(archs_AxE)} architectures are many')
+    return None
+  compared = density_config.measure(config, net, params, archs_AxE)
+  memory_gb = config.density.memory_gb
+  size = density.feature_bytes(
+    compared, net, params, len(archs_AxE), len(images), len(images[0])
   )
-
-
-def level(alpha_A: Float[np.ndarray, ' A']) -> Float[np.ndarray, ' A']:
-  """Exactly constant where densities differ by rounding alone."""
-  if np.ptp(alpha_A) <= ROUNDING * np.abs(alpha_A).max():
-    return np.full_like(alpha_A, alpha_A[0])
-  return alpha_A
-
-
-def found(
-  workdir: Path, run: Path, archs_AxE: Int[np.ndarray, 'A E']
-) -> dict[str, Float[np.ndarray, ' A']]:
-  """Densities of just these archs: all in the folder, and the run's own."""
-  from jaxnas import density
-
-  files = {
-    file.stem.removeprefix('density-'): file
-    for file in sorted(workdir.glob('density-*.npz'))
-  }
-  out = {}
-  for name, file in (files | {'run': run / 'density.npz'}).items():
-    # Of other architectures, or of none.
-    with contextlib.suppress(ValueError, FileNotFoundError):
-      out[name] = level(density.load(file, archs_AxE).alpha_A)
-  return out
-
-
-def show(
-  space: spaces.Space,
-  estimator: str,
-  measured: 'Mapping[str, density.Density]',
-) -> None:
-  """Prints the range, and the architectures at both ends, by measure."""
-  counts = {len(estimated.alpha_A) for estimated in measured.values()}
-  out = RichTable(
-    title=f'density of {max(counts)} architectures, {estimator}',
-    box=box.SIMPLE_HEAD,
-  )
-  out.add_column('measure')
-  out.add_column('rank', justify='right')
-  # MobileNet's names are longer than a line.
-  out.add_column('architecture', overflow='fold')
-  out.add_column('density', justify='right')
-  for name, (archs_AxE, alpha_A) in measured.items():
-    notes = [name, f'{alpha_A.min():.4g} to {alpha_A.max():.4g}']
-    order_A = np.argsort(-level(alpha_A), kind='stable')
-    ranks = range(len(order_A))
-    for rank in sorted({*ranks[:SHOWN], *ranks[-SHOWN:]}):
-      a = order_A[rank]
-      out.add_row(
-        notes.pop(0) if notes else '',
-        str(rank + 1),
-        space.format(archs_AxE[a]),
-        f'{alpha_A[a]:.6g}',
-      )
-      if rank + 1 == SHOWN < len(order_A) - SHOWN:
-        out.add_row('', '...')
-    out.add_section()
-  Console().print(out)
-
-
-def show_correlations(alphas: Mapping[str, Float[np.ndarray, ' A']]) -> None:
-  """Prints how alike the densities order architectures, where two are."""
-  if len(alphas) < 2:
-    return
-  out = RichTable(
-    title='Spearman correlation between densities', box=box.SIMPLE_HEAD
-  )
-  out.add_column('')
-  out.add_column('', overflow='fold')
-  for number in range(1, len(alphas) + 1):
-    out.add_column(str(number), justify='right')
-  for number, (name, alpha_A) in enumerate(alphas.items(), 1):
-    rhos = (
-      correlation.spearman(alpha_A, other_A) for other_A in alphas.values()
+  if size > memory_gb * 1e9:
+    print(
+      f'{picture} is not drawn: features take {size / 1e9:.3g} GB, more than '
+      f'--density.memory_gb {memory_gb:g}; raise that, or lower --archs'
     )
-    out.add_row(
-      str(number),
-      name.replace('-', ' '),
-      *('-' if rho is None else f'{rho:.3f}' for rho in rhos),
-    )
-  Console().print(out)
+    return None
+  return density.gather(subject, compared, memory_gb=memory_gb, poll=poll)
 
 
 if __name__ == '__main__':

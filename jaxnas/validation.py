@@ -111,13 +111,13 @@ def validate(config: Config) -> None:
       'debias.baseline needs debiasing: set debias.temperature or '
       'debias.effective_fraction.'
     )
-  if density.file is not None and density != Density(
-    file=density.file, scale=density.scale
-  ):
-    raise ValueError(
-      'density.file replaces the estimate: leave the other density fields, '
-      'but for density.scale, at their defaults.'
-    )
+  if density.file is not None and density.log_epochs is None:
+    only = Density(file=density.file, scale=density.scale)
+    if density != only:
+      raise ValueError(
+        'density.file replaces the estimate: leave the other density fields, '
+        'but for density.scale, at their defaults.'
+      )
   if density.absent == 'skip' and density.combine == 'concatenate':
     raise ValueError(
       'density.absent skip averages over tensors: it needs '
@@ -133,6 +133,24 @@ def validate(config: Config) -> None:
       'needs density.measure gradient, density.combine mean and density.absent '
       'zero.'
     )
+  if density.estimator == 'prototypes' and config.debiases:
+    if density.file is not None:
+      raise ValueError(
+        'density.file replaces density.estimator prototypes: leave that at '
+        'its default.'
+      )
+    if config.warmup_epochs == 0:
+      raise ValueError(
+        'density.estimator prototypes learns in the warm-up: set '
+        'warmup_epochs above 0.'
+      )
+    fraction = debias.effective_fraction
+    if fraction is not None and fraction * debias.candidates < 1:
+      raise ValueError(
+        f'debias.effective_fraction {fraction} is below 1 / '
+        f'debias.candidates, the least that {debias.candidates} candidates '
+        'can leave: raise either.'
+      )
   if density.unbiased and density.batch_size < 4:
     raise ValueError(
       f'density.unbiased needs a density.batch_size of 4, not '

@@ -80,11 +80,11 @@ def columns(
     shared_MxD = padded(shared_A, length, positions)
     return (positions - shared_MxD[1:].min(axis=1)).sum()
 
-  subtrees_E = np.cumprod(
-    [1, *(len(np.unique(ops_A)) for ops_A in archs_AxE.T[:0:-1])]
-  )
-  least = -(-total // count)
-  lengths = {int(-(-least // tree) * tree) for tree in subtrees_E}
+  least, trees = -(-total // count), [1]
+  for ops_A in archs_AxE.T[:0:-1]:
+    trees.append(trees[-1] * len(np.unique(ops_A)))
+  # Beyond all of them a column has everything; 13^20 fits no array.
+  lengths = {min(-(-least // tree) * tree, total) for tree in trees}
   length = min(sorted(lengths), key=cost)
   indices_MxD = padded(order_A, length, order_A[-1])
   return indices_MxD, padded(np.ones(total, bool), length, False)

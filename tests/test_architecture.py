@@ -16,7 +16,15 @@ FLOORS = (
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
   {'training', 'evaluation'},
-  {'build', 'cli', 'debiasing', 'density_log', 'measure_flags'},
+  {
+    'build',
+    'cli',
+    'debiasing',
+    'density_config',
+    'density_log',
+    'measure_flags',
+    'measure_tables',
+  },
   {'train', 'retrain', 'stand_alone', 'rank', 'prepare', 'measure'},
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}

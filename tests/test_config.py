@@ -122,7 +122,40 @@ BAD = [
     'debias.baseline needs',
   ),
   (
-    ['--config', 'quickstart.py', '--density.file', 'x.npz'],
+    ['--config', 'quickstart.py', '--density.file', 'x.npz',
+     '--density.batches', '2'],
+    'density.file replaces',
+  ),
+  (
+    ['--config', 'quickstart.py', '--density.layers', 'head'],
+    'density.layers is of density.measure representational',
+  ),
+  (
+    ['--config', 'quickstart.py', '--density.bandwidth', '1'],
+    'density.bandwidth is of density.estimator kde',
+  ),
+  (
+    ['--config', 'quickstart.py', '--debias.candidates', '3'],
+    'debias.candidates is of density.estimator prototypes',
+  ),
+  (
+    ['--config', 'quickstart.py', '--density.estimator', 'prototypes',
+     '--density.combine', 'concatenate'],
+    'clusters the gradients of training',
+  ),
+  (
+    ['--config', 'quickstart.py', '--density.estimator', 'prototypes',
+     '--warmup_epochs', '0'],
+    'learns in the warm-up',
+  ),
+  (
+    ['--config', 'quickstart.py', '--density.estimator', 'prototypes',
+     '--debias.effective_fraction', '0.01'],
+    'the least that 16 candidates can leave',
+  ),
+  (
+    ['--config', 'quickstart.py', '--density.estimator', 'prototypes',
+     '--density.file', 'x.npz'],
     'density.file replaces',
   ),
   (

@@ -23,6 +23,12 @@ ARCHS_AxE = np.array([[i, j] for i in range(3) for j in range(3)], np.int32)
 CLASSES = 4
 
 
+def matrix_of(subject, measure):
+  """Every distance between the subject's architectures."""
+  features = density.gather(subject, measure)
+  return density.matrix(measure.distance, features)
+
+
 class Toy(nn.Module):
   """Two choices of three linear ops between a stem and a head."""
 
@@ -259,7 +265,7 @@ def test_kernels_of_gradients(subject, absent):
       rtol=1e-5,
     )
   np.testing.assert_allclose(
-    density.distance_matrix(subject, measure), expected_AxA, atol=1e-5
+    matrix_of(subject, measure), expected_AxA, atol=1e-5
   )
 
 
@@ -360,7 +366,7 @@ def test_representations_are_compared_by_cka(subject, layers, expected):
     rtol=1e-4,
   )
   np.testing.assert_allclose(
-    density.distance_matrix(subject, measure), expected_AxA, atol=1e-5
+    matrix_of(subject, measure), expected_AxA, atol=1e-5
   )
 
 
@@ -389,7 +395,7 @@ def test_unbiased_representations_are_compared_batch_by_batch(batches):
   )
   measure = density.representational(subject.net, unbiased=True)
   np.testing.assert_allclose(
-    density.distance_matrix(subject, measure), expected_AxA, atol=1e-5
+    matrix_of(subject, measure), expected_AxA, atol=1e-5
   )
 
 
@@ -407,7 +413,7 @@ def test_outputs_are_compared_by_their_probabilities(subject, outputs):
   squared = expected_AxA**2 if outputs == 'l2' else 2 * expected_AxA
   measure = density.functional(outputs)
   np.testing.assert_allclose(
-    density.distance_matrix(subject, measure), expected_AxA, atol=1e-6
+    matrix_of(subject, measure), expected_AxA, atol=1e-6
   )
   np.testing.assert_allclose(
     density.estimate(subject, measure).alpha_A,
@@ -434,7 +440,7 @@ def test_encodings_are_compared_by_hamming_distance(subject):
     estimate('kde').alpha_A, kernels(2 * expected_AxA), rtol=1e-6
   )
   np.testing.assert_array_equal(
-    density.distance_matrix(subject, density.encoding()), expected_AxA
+    matrix_of(subject, density.encoding()), expected_AxA
   )
 
 
@@ -511,13 +517,24 @@ def test_a_saved_density_is_read_back_or_refused(tmp_path):
   saved = density.Density(ARCHS_AxE, np.linspace(1, 2, 9))
   file = tmp_path / 'density.npz'
   density.save(saved, file)
-  for read in (density.load(file, ARCHS_AxE), density.read_file(file)):
+  for read in (density.load(file, ARCHS_AxE), density.read_file(file)[0]):
     for array, expected in zip(read, saved, strict=True):
       np.testing.assert_array_equal(array, expected)
   with pytest.raises(ValueError, match=r'of 9 architectures.*; 8 are needed'):
     density.load(file, ARCHS_AxE[:8])
   with pytest.raises(ValueError, match='of another space or order'):
     density.load(file, ARCHS_AxE[::-1])
+  density.save(saved, file, {'step': 3})
+  assert density.read_file(file)[1] == {'step': 3}
+
+
+@pytest.mark.parametrize(('spread', 'varies'), [(1e-15, False), (1e-6, True)])
+def test_densities_that_differ_by_rounding_are_equal(spread, varies):
+  alpha_A = 0.65 * (1 + spread * np.arange(9))
+  assert np.ptp(alpha_A) > 0
+  level_A = density.estimators.level(alpha_A)
+  assert (np.ptp(level_A) > 0) == varies
+  np.testing.assert_allclose(level_A, alpha_A, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

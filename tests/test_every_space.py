@@ -187,7 +187,7 @@ def test_mobilenet_trains_and_ranks(tmp_path, photos):
   words += ['--density.estimator', 'prototypes', '--density.prototypes', '2']
   assert train.main([*words, '--debias.effective_fraction', '0.9']) == 0
   run = tmp_path / 'run'
-  alpha_A = density.read_file(run / 'density.npz').alpha_A
+  alpha_A = density.read_file(run / 'density.npz')[0].alpha_A
   assert np.ptp(alpha_A) > 0 and len(alpha_A) == 4096
   samples_ExO = runs.read_npz(run / 'samples.npz')['samples_ExO']
   assert samples_ExO.shape == (21, 13)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ from jaxnas import (
   build,
   cli,
   config,
-  debiasing,
   density,
+  density_config,
   figures,
   measure,
   measure_flags,
@@ -73,11 +71,13 @@ def untrained(folder, given, *, save=True):
 def final(run, **fields):
   """The run's last weights on the held-out images, and its config."""
   given = runs.read_config(run)
-  given = dataclasses.replace(given, density=config.Density(**fields))
+  given = dataclasses.replace(
+    given.undebiased(), density=config.Density(**fields)
+  )
   experiment = build.experiment(given)
   state = measure.newest(experiment, run)
   assert int(state.step) == 10
-  return debiasing.subject(experiment, state.params), given
+  return density_config.subject(experiment, state.params), given
 
 
 def test_all_measures_in_one_call(run, capsys, monkeypatch):
@@ -97,10 +97,10 @@ def test_all_measures_in_one_call(run, capsys, monkeypatch):
   for name in ALL:
     tensors = LINEAR if name == 'gradient' else None
     subject, given = final(run, batch_size=50, measure=name, tensors=tensors)
-    expected = debiasing.estimate(given, subject)
+    expected = density_config.estimate(given, subject)
     file = workdir / f'density-{name}-inverse_mean_distance.npz'
     saved = density.load(file, DIGITS.enumerate())
-    np.testing.assert_array_equal(saved.alpha_A, expected.alpha_A)
+    np.testing.assert_allclose(saved.alpha_A, expected.alpha_A, rtol=1e-5)
     alphas[name] = saved.alpha_A
     # Rows densest first, and columns with them.
     mean_A = drawn[name].sum(axis=1) / 80
@@ -114,11 +114,11 @@ def test_all_measures_in_one_call(run, capsys, monkeypatch):
     assert f'1   {best}' in out
   assert len({*map(bytes, alphas.values())}) == len(ALL)
 
-  environment = json.loads((workdir / 'environment.json').read_text())
+  environment = json.loads((workdir / 'measure.json').read_text())
   assert (environment['step'], environment['images']) == (10, 50)
   assert environment['run'] == str(run)
   assert 'Spearman' in out
-  assert '5   run' in out
+  assert '5   run at step 5' in out
   # All encodings are as dense.
   assert out.split('1   encoding')[1].split('\n')[0].split()[1:] == ['-'] * 5
 
@@ -126,12 +126,12 @@ def test_all_measures_in_one_call(run, capsys, monkeypatch):
 def test_kde_with_settings_of_its_own_beside_another_density(
   run, tmp_path, capsys
 ):
-  call(run, tmp_path, '--measure', 'encoding')
+  images = ['--density.batches', '3', '--density.batch_size', '20']
+  call(run, tmp_path, '--measure', 'encoding', *images)
   assert capsys.readouterr().out.count('Spearman') == 1
   call(
     run, tmp_path, '--measure', 'gradient', '--estimator', 'kde',
-    '--density.bandwidth', '0.5', '--density.batches', '3',
-    '--density.batch_size', '20', '--density.tensors', 'deep',
+    '--density.bandwidth', '0.5', '--density.tensors', 'deep', *images,
   )  # fmt: skip
   subject, _ = final(run, batches=3, batch_size=20)
   net, params, archs_AxE, *_ = subject
@@ -141,7 +141,7 @@ def test_kde_with_settings_of_its_own_beside_another_density(
   np.testing.assert_array_equal(saved.alpha_A, expected.alpha_A)
   out = capsys.readouterr().out
   assert '1   encoding' in out and '2   gradient kde' in out
-  environment = json.loads((tmp_path / 'environment.json').read_text())
+  environment = json.loads((tmp_path / 'measure.json').read_text())
   assert environment['images'] == 60
 
 
@@ -152,6 +152,11 @@ def test_a_saved_density_is_one_that_a_run_takes(run, tmp_path):
     runs.read_config(run), density=config.Density(file=str(file))
   )
   build.experiment(given)
+  # However the config would have estimated one.
+  (tmp_path / 'mine.py').write_text(TINY)
+  flags = ['--config', str(tmp_path / 'mine.py'), '--density.file', str(file)]
+  parsed = cli.parse(train.Train, flags).experiment
+  assert parsed.density == config.Density(file=str(file))
   call(run, tmp_path, '--measure', 'functional', '--archs', '80')
   with pytest.raises(ValueError, match='of 80 architectures'):
     build.experiment(given)
@@ -165,9 +170,10 @@ def test_some_architectures_have_no_density_of_all_beside_them(
   call(run, tmp_path, '--archs', '7', '--measure', 'functional')
   out = capsys.readouterr().out
   assert 'Spearman' not in out and '...' not in out
-  saved = density.read_file(
+  saved, facts = density.read_file(
     tmp_path / 'density-functional-inverse_mean_distance.npz'
   )
+  assert facts['step'] == 10 and facts['density']['measure'] == 'functional'
   assert all(DIGITS.format(arch_E) in out for arch_E in saved.archs_AxE)
   np.testing.assert_array_equal(
     saved.archs_AxE, measure.choose(DIGITS, 7, runs.read_config(run).seed)
@@ -310,7 +316,7 @@ def test_a_large_matrix_is_not_drawn(run, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(measure, 'DRAWN', 80)
   call(run, tmp_path, '--measure', 'encoding')
   assert not (tmp_path / 'distances-encoding.png').exists()
-  assert '81 architectures are too many' in capsys.readouterr().out
+  assert '81 architectures are many' in capsys.readouterr().out
   monkeypatch.undo()
   # The density streams; its pairs do not fit.
   call(run, tmp_path, '--density.memory_gb', '1e-6')
@@ -335,32 +341,16 @@ def test_a_signal_stops_and_keeps_what_is_done(
   assert len([*tmp_path.glob('*.npz')]) == 1
 
 
-def test_densities_that_differ_by_rounding_are_equal(tmp_path):
-  alpha_A = 0.65 * (1 + 1e-15 * np.arange(9))
-  assert np.ptp(alpha_A) > 0 == np.ptp(measure.level(alpha_A))
-  np.testing.assert_allclose(measure.level(alpha_A), alpha_A, rtol=1e-12)
-  other_A = 0.65 * (1 + 1e-6 * np.arange(9))
-  np.testing.assert_array_equal(measure.level(other_A), other_A)
-  figures.histogram({'flat': measure.level(alpha_A)}, tmp_path / 'flat.png')
+def test_flat_densities_and_two_architectures_are_drawn(tmp_path):
   figures.histogram({'zero': np.zeros(2)}, tmp_path / 'zero.png')
   figures.matrix(1 - np.eye(2), tmp_path / 'two.png', title='two')
-  for name in ('flat', 'zero', 'two'):
-    assert imread(tmp_path / f'{name}.png').std() > 0.05
 
 
-def test_help_imports_neither_jax_nor_matplotlib():
-  code = (
-    'import sys\n'
-    'from jaxnas import measure\n'
-    'try:\n'
-    "  measure.main(['--help'])\n"
-    'except SystemExit as ended:\n'
-    '  assert ended.code == 0\n'
-    "assert not {'jax', 'matplotlib'} & {*sys.modules}\n"
-  )
-  done = subprocess.run(
-    [sys.executable, '-c', code], capture_output=True, text=True, check=False
-  )
-  assert done.returncode == 0, done.stderr
-  assert '--density.bandwidth' in done.stdout
-  assert '--density.prototypes' not in done.stdout
+def test_densities_of_other_images_or_steps_are_left_out(run, tmp_path, capsys):
+  call(run, tmp_path, '--measure', 'encoding', '--density.batches', '2')
+  (tmp_path / 'density-broken-kde.npz').write_bytes(b'PK')
+  call(run, tmp_path, '--measure', 'functional')
+  out = capsys.readouterr().out.replace('\n', ' ')
+  assert 'density-encoding-inverse_mean_distance.npz is of another step' in out
+  assert 'left out' in out and 'density-broken-kde.npz is not a readable' in out
+  assert '1   functional' in out and '2   run at step 5' in out

@@ -57,8 +57,8 @@ def distances_by_hand(archs_TxE, points_TxD, clusters):
     key: np.mean(
       [
         1 - centroids[k] @ centroids[other]
-        for other in archive.values()
-        if other != k
+        for name, other in archive.items()
+        if name != key
       ]
     )
     for key, k in archive.items()
@@ -202,7 +202,8 @@ def test_only_the_named_tensors_are_clustered():
     'stem': {'kernel': jnp.array([9.0])},
   }
   arch_E = jnp.asarray(ARCHS_AxE[5])
-  state = sampler.update(sampler.init(), samplers.Feedback(arch_E, gradient))
+  heard = samplers.Feedback(arch_E, gradient, jnp.float32(jnp.nan))
+  state = sampler.update(sampler.init(), heard)
   np.testing.assert_allclose(
     state.prototypes.means_KxD, [[0.6, 0.8], [0, 0]], rtol=1e-6
   )

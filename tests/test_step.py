@@ -108,7 +108,7 @@ def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
     init=lambda: (
       jax.tree.map(
         lambda leaf: jnp.zeros((2, *leaf.shape), leaf.dtype),
-        Feedback(archs_PxE[0], params),
+        Feedback(archs_PxE[0], params, jnp.float32(0)),
       ),
       0,
     ),
@@ -132,6 +132,7 @@ def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
   heard, number = after.sampler
   assert int(number) == 2
   np.testing.assert_array_equal(heard.arch_E, archs_PxE)
+  assert np.isnan(heard.reward).all()
   for p, arch_E in enumerate(archs_PxE):
     jax.tree.map(
       lambda of_path, all_P, p=p: np.testing.assert_allclose(

@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 import pytest
 
+from jaxnas import spaces
 from jaxnas.walk import columns, walk
 
 ALL_AxE = np.array(list(itertools.product(range(3), repeat=4)))
@@ -111,6 +112,16 @@ def test_columns_of_nas_bench_macro_share_nearly_as_well(count, steps):
   assert found == steps
   ideal = sum(3**e for e in range(1, 9)) / count
   assert found < 1.07 * ideal
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+@pytest.mark.parametrize('count', [3, 20, 300])
+def test_columns_of_a_space_too_large_to_list(count, devices):
+  rng = np.random.default_rng(0)
+  archs_AxE = spaces.get('mobilenet').random(rng, count)
+  indices_MxD, real_MxD = columns(archs_AxE, devices)
+  assert len(indices_MxD) < count / devices + 13
+  np.testing.assert_array_equal(np.sort(indices_MxD[real_MxD]), range(count))
 
 
 @pytest.mark.parametrize('seed', range(3))

@@ -3,9 +3,9 @@
 from jaxnas.density.estimate import Density as Density
 from jaxnas.density.estimate import Subject as Subject
 from jaxnas.density.estimate import check_memory as check_memory
-from jaxnas.density.estimate import distance_matrix as distance_matrix
 from jaxnas.density.estimate import estimate as estimate
 from jaxnas.density.estimate import feature_bytes as feature_bytes
+from jaxnas.density.estimate import gather as gather
 from jaxnas.density.estimate import load as load
 from jaxnas.density.estimate import read_file as read_file
 from jaxnas.density.estimate import save as save
@@ -18,3 +18,4 @@ from jaxnas.density.measures import encoding as encoding
 from jaxnas.density.measures import functional as functional
 from jaxnas.density.measures import gradient as gradient
 from jaxnas.density.measures import representational as representational
+from jaxnas.density.pairs import matrix as matrix

@@ -83,28 +83,18 @@ def u_centred_gram(x_BxD: Float[Array, 'B D']) -> Float[Array, 'B B']:
   return (gram_BxB - rows_B[:, None] - rows_B + total) * off_BxB
 
 
-def cosine_of_outputs(f: Any, g: Any) -> Float[Array, '']:
-  """1 - cosine of the two's probabilities, the mean over images.
+def euclidean(f: Any, g: Any) -> Float[Array, '']:
+  """|f - g|, of outputs: see `features.Outputs`."""
+  return jnp.sqrt(jnp.square(f['outputs'] - g['outputs']).sum())
 
-  Functional distance; that it compares probabilities is inferred.
+
+def divergence(f: Any, g: Any) -> Float[Array, '']:
+  """(KL(p, q) + KL(q, p)) / 2, the mean over images; in nats.
 
   Args:
     f: log-probabilities logp_BxK under 'outputs'.
     g: the other's.
   """
-  p_BxK, q_BxK = jnp.exp(f['outputs']), jnp.exp(g['outputs'])
-  norms_B = jnp.linalg.norm(p_BxK, axis=-1) * jnp.linalg.norm(q_BxK, axis=-1)
-  return jnp.mean(1 - (p_BxK * q_BxK).sum(axis=-1) / norms_B)
-
-
-def euclidean_of_outputs(f: Any, g: Any) -> Float[Array, '']:
-  """Root of the mean over images of |p - q|^2, of probabilities."""
-  difference_BxK = jnp.exp(f['outputs']) - jnp.exp(g['outputs'])
-  return jnp.sqrt(jnp.mean(jnp.square(difference_BxK).sum(axis=-1)))
-
-
-def divergence_of_outputs(f: Any, g: Any) -> Float[Array, '']:
-  """(KL(p, q) + KL(q, p)) / 2, the mean over images; in nats."""
   logp_BxK, logq_BxK = f['outputs'], g['outputs']
   difference_BxK = jnp.exp(logp_BxK) - jnp.exp(logq_BxK)
   return jnp.mean((difference_BxK * (logp_BxK - logq_BxK)).sum(axis=-1)) / 2

@@ -1,6 +1,7 @@
 """The density of every architecture of a space, as one call."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ def estimate(
   bandwidth: float | None = None,
   memory_gb: float = 2.0,
   poll: Callable[[], None] = lambda: None,
+  features: pairs.Features | None = None,
 ) -> Density:
   """Densities of the subject's architectures.
 
@@ -57,43 +59,34 @@ def estimate(
     memory_gb: features beyond this are computed twice, or refused where pairs
       are compared.
     poll: called before each block; may raise.
+    features: from `gather`, where they are at hand; then pairs are compared.
 
   Raises:
     ValueError: features of all architectures exceed the memory and are needed.
     FloatingPointError: a feature is not finite.
   """
-  archs_AxE = subject.archs_AxE
-  readout = measure.read
-  if readout and measure.linear and estimator == 'inverse_mean_distance':
+  archs_AxE, readout = subject.archs_AxE, measure.read
+  streams = measure.linear and estimator == 'inverse_mean_distance'
+  if readout and streams and features is None:
     distance_A = mean_cosine_distance(
       lambda: blocks(subject, readout, memory_gb, poll),
       len(archs_AxE),
       memory_bytes=memory_gb * 1e9,
     )
-    return Density(archs_AxE, estimators.inverse_of(distance_A))
-  features = gather(subject, measure, memory_gb=memory_gb, poll=poll)
+    return Density(
+      archs_AxE, estimators.level(estimators.inverse_of(distance_A))
+    )
+  if features is None:
+    features = gather(subject, measure, memory_gb=memory_gb, poll=poll)
   if estimator == 'kde':
     alpha_A = estimators.kernel_density(
-      measure.distance, measure.squared, features, bandwidth
+      measure.distance, measure.squared, features, bandwidth, poll=poll
     )
   else:
-    alpha_A = estimators.inverse_mean_of_pairs(measure.distance, features)
-  return Density(archs_AxE, alpha_A)
-
-
-def distance_matrix(
-  subject: Subject,
-  measure: Measure,
-  *,
-  memory_gb: float = 2.0,
-  poll: Callable[[], None] = lambda: None,
-) -> Float[np.ndarray, 'A A']:
-  """Every distance between two of the subject's architectures.
-
-  Raises as `estimate` does.
-  """
-  features = gather(subject, measure, memory_gb=memory_gb, poll=poll)
-  return pairs.matrix(measure.distance, features)
+    alpha_A = estimators.inverse_mean_of_pairs(
+      measure.distance, features, poll=poll
+    )
+  return Density(archs_AxE, estimators.level(alpha_A))
 
 
 def blocks(
@@ -104,8 +97,9 @@ def blocks(
 ) -> Any:
   """Features of the subject, block by block, with a bar."""
   return progress.track(
-    # An eighth: of a block there are copies in flight.
-    read(*subject, readout, block_bytes=memory_gb * 1e9 / 8),
+    # A small part: blocks follow each other, and must not add up to memory
+    # that one architecture's gradient would not need.
+    read(*subject, readout, block_bytes=memory_gb * 1e9 / 32),
     'density',
     len(subject.archs_AxE),
     poll,
@@ -165,20 +159,24 @@ def check_memory(size: int, memory_gb: float) -> None:
   if size > memory_gb * 1e9:
     raise ValueError(
       f'comparing pairs of architectures keeps {size / 1e9:.3g} GB of '
-      f'features, more than density.memory_gb {memory_gb:g}: choose fewer '
-      'density.tensors or images, or density.measure gradient with '
-      'density.estimator inverse_mean_distance and density.absent zero, which '
-      'need no pairs.'
+      f'features, more than density.memory_gb {memory_gb:g}: raise that, '
+      'compare fewer density.tensors or images, or use density.estimator '
+      'inverse_mean_distance of gradients with density.absent zero, which '
+      'needs no pairs.'
     )
 
 
-def save(density: Density, file: Path) -> None:
-  runs.write_npz(file, density._asdict())
+def save(
+  density: Density, file: Path, facts: Mapping[str, Any] | None = None
+) -> None:
+  """With `facts`, JSON values that say where it comes from."""
+  text = json.dumps(facts or {})
+  runs.write_npz(file, {**density._asdict(), 'facts': np.array(text)})
 
 
 def load(file: Path, archs_AxE: Int[np.ndarray, 'A E']) -> Density:
   """Raises ValueError where it is not a density of just these archs."""
-  density = read_file(file)
+  density, _ = read_file(file)
   if not np.array_equal(density.archs_AxE, archs_AxE):
     raise ValueError(
       f'{file} holds densities of {len(density.archs_AxE)} architectures of '
@@ -187,8 +185,11 @@ def load(file: Path, archs_AxE: Int[np.ndarray, 'A E']) -> Density:
   return density
 
 
-def read_file(file: Path) -> Density:
-  """Raises ValueError where it is no density of any architectures."""
+def read_file(file: Path) -> tuple[Density, dict[str, Any]]:
+  """A density and its facts.
+
+  Raises ValueError where it is no density of any architectures.
+  """
   arrays = runs.read_npz(file)
   if missing := {*Density._fields} - {*arrays}:
     raise ValueError(f'{file} is no saved density: it lacks {min(missing)}.')
@@ -196,4 +197,4 @@ def read_file(file: Path) -> Density:
   shape, alpha_A = density.archs_AxE.shape[:1], density.alpha_A
   if alpha_A.shape != shape or not np.isfinite(alpha_A).all():
     raise ValueError(f'{file}: alpha_A must be one finite number an arch.')
-  return density
+  return density, json.loads(str(arrays.get('facts', '{}')))

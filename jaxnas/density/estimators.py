@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +16,9 @@ from jaxnas.spread import Block
 # Identical gradients have distance 0 up to rounding; their density is finite.
 SMALLEST_DISTANCE = 1e-6
 
+# Densities that lie closer together, relative to them, are the same.
+ROUNDING = 1e-9
+
 # The median rule looks at the pairs of so many architectures at most.
 MEDIAN_OF = 2000
 
@@ -26,8 +30,8 @@ def inverse_mean_distance(
 
   alpha_a = 1 / (mean over i != a of 1 - cos(f_a, f_i)): equation 6 of
   Roshtkhari et al. (CVPR Findings 2026), stated; that a itself is left out of
-  its mean follows the authors' published analysis. Exact in O(A D) time and
-  O(D) memory besides the rows.
+  its mean follows the authors' published analysis. Exact in O(A D) time; one
+  copy of the rows, as unit vectors. `density.estimate` needs none.
 
   >>> features_AxD = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
   >>> inverse_mean_distance(features_AxD).round(3).tolist()
@@ -35,7 +39,8 @@ def inverse_mean_distance(
   """
   count = len(features_AxD)
   block = Block(np.arange(count), np.ones(count, bool), _units(features_AxD))
-  return inverse_of(mean_cosine_distance(lambda: [block], count))
+  distance_A = mean_cosine_distance(lambda: [block], count, memory_bytes=0.0)
+  return inverse_of(distance_A)
 
 
 def kde(
@@ -68,13 +73,23 @@ def inverse_of(distance_A: Float[np.ndarray, ' A']) -> Float[np.ndarray, ' A']:
   return 1 / np.maximum(distance_A, SMALLEST_DISTANCE)
 
 
+def level(alpha_A: Float[np.ndarray, ' A']) -> Float[np.ndarray, ' A']:
+  """The same, exactly constant where they differ by rounding alone."""
+  if np.ptp(alpha_A) <= ROUNDING * np.abs(alpha_A).max():
+    return np.full_like(alpha_A, alpha_A[0])
+  return alpha_A
+
+
 def inverse_mean_of_pairs(
-  distance: pairs.Distance, features: pairs.Features
+  distance: pairs.Distance,
+  features: pairs.Features,
+  *,
+  poll: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, ' A']:
   """As `inverse_mean_distance`, for any distance: O(A^2 D)."""
   count = len(next(iter(features.values())))
   at_least_two(count)
-  return inverse_of(pairs.sums(distance, features) / (count - 1))
+  return inverse_of(pairs.sums(distance, features, poll=poll) / (count - 1))
 
 
 def kernel_density(
@@ -82,6 +97,8 @@ def kernel_density(
   squared: Callable[[np.ndarray], np.ndarray],
   features: pairs.Features,
   bandwidth: float | None = None,
+  *,
+  poll: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, ' A']:
   """As `kde`, for any distance.
 
@@ -90,22 +107,25 @@ def kernel_density(
     squared: distances -> squared distances between points.
     features: by name, architectures along the first axis.
     bandwidth: as in `kde`.
+    poll: called before each block of pairs; may raise.
   """
   if bandwidth is None:
-    bandwidth = median_bandwidth(distance, squared, features)
+    bandwidth = median_bandwidth(distance, squared, features, poll=poll)
   scale = 2 * bandwidth**2
   count = len(next(iter(features.values())))
 
   def kernel(distance_BxC):
     return np.exp(-squared(distance_BxC) / scale)
 
-  return pairs.sums(distance, features, kernel) / count
+  return pairs.sums(distance, features, kernel, poll=poll) / count
 
 
 def median_bandwidth(
   distance: pairs.Distance,
   squared: Callable[[np.ndarray], np.ndarray],
   features: pairs.Features,
+  *,
+  poll: Callable[[], None] = lambda: None,
 ) -> float:
   """Median distance between two points (inferred); 1 where that is nothing.
 
@@ -117,7 +137,7 @@ def median_bandwidth(
     few = streams.rng(0, 'median rule').choice(count, MEDIAN_OF, replace=False)
     few.sort()
     features = {name: f[few] for name, f in features.items()}
-  distance_MxM = pairs.matrix(distance, features)
+  distance_MxM = pairs.matrix(distance, features, poll=poll)
   upper = distance_MxM[np.triu_indices(len(distance_MxM), k=1)]
   median = np.median(squared(np.maximum(upper, 0)))
   nothing = squared(np.array([SMALLEST_DISTANCE]))
@@ -125,5 +145,4 @@ def median_bandwidth(
 
 
 def _units(features_AxD: Float[np.ndarray, 'A D']) -> dict:
-  rows = [unit(jnp.asarray(f_D, jnp.float32)) for f_D in features_AxD]
-  return {'f': jnp.stack(rows)}
+  return {'f': jax.vmap(unit)(jnp.asarray(features_AxD, jnp.float32))}

@@ -136,8 +136,15 @@ class Activations:
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-  """Log-probabilities that the net gives each image: outputs_BxK."""
+  """What the net says of each image: outputs_BxK.
 
+  That outputs are compared as probabilities is inferred.
+  """
+
+  form: str = 'l2'
+  """'kl': log-probabilities. 'l2': probabilities over sqrt(B), so that the
+  square of a distance is a mean over images. 'cosine': the same, each image's
+  scaled to length 1, so that the cosine of two is the mean over images."""
   places: tuple[str, ...] = ('head/',)
 
   def floats(self, params: Any, batches: int, batch: int, classes: int) -> int:
@@ -153,7 +160,13 @@ class Outputs:
       lambda x: forward({'params': params}, x), jnp.stack(inputs)
     )
     logp_NxBxK = jax.nn.log_softmax(logits_NxBxK.astype(jnp.float32))
-    return {'outputs': logp_NxBxK.reshape(-1, logp_NxBxK.shape[-1])}
+    logp_BxK = logp_NxBxK.reshape(-1, logp_NxBxK.shape[-1])
+    if self.form == 'kl':
+      return {'outputs': logp_BxK}
+    p_BxK = jnp.exp(logp_BxK)
+    if self.form == 'cosine':
+      p_BxK /= jnp.linalg.norm(p_BxK, axis=-1, keepdims=True)
+    return {'outputs': jnp.ravel(p_BxK) / jnp.sqrt(len(p_BxK))}
 
 
 Readout = Gradients | Activations | Outputs

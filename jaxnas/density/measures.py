@@ -86,7 +86,8 @@ def functional(outputs: str = 'l2') -> Measure:
     outputs: 'l2', 'kl' (the mean of both directions) or 'cosine'.
   """
   distance, squared = OUTPUTS[outputs]
-  return Measure(Outputs(), distance, squared, linear=False)
+  linear = distance is distances.cosine
+  return Measure(Outputs(outputs), distance, squared, linear)
 
 
 def encoding() -> Measure:
@@ -101,7 +102,7 @@ def twice(distance: np.ndarray) -> np.ndarray:
 
 
 OUTPUTS = {
-  'l2': (distances.euclidean_of_outputs, np.square),
-  'kl': (distances.divergence_of_outputs, twice),
-  'cosine': (distances.cosine_of_outputs, twice),
+  'l2': (distances.euclidean, np.square),
+  'kl': (distances.divergence, twice),
+  'cosine': (distances.cosine, twice),
 }

@@ -5,6 +5,7 @@ blocks of features and their distances.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,15 +13,23 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxnas import progress
+
 Distance = Callable[[Any, Any], Float[Array, '']]
 Features = Mapping[str, np.ndarray]
 
 # Architectures on each side of a block.
 BLOCK = 128
 
+# More blocks than these take long enough for a bar.
+SHOWN = 50
+
 
 def blocks(
-  distance: Distance, features: Features, block: int = BLOCK
+  distance: Distance,
+  features: Features,
+  block: int = BLOCK,
+  poll: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[slice, slice, Float[np.ndarray, 'B C']]]:
   """Yields (rows, columns, distances_BxC) of the upper triangle of blocks.
 
@@ -30,18 +39,25 @@ def blocks(
     distance: of one pair, from `distances`.
     features: by name, with the architectures along the first axis.
     block: architectures on each side.
+    poll: called before each block; may raise.
   """
   count = len(next(iter(features.values())))
-  for i in range(0, count, block):
-    rows = slice(i, min(i + block, count))
-    of_rows = {name: f[rows] for name, f in features.items()}
-    for j in range(i, count, block):
-      columns = slice(j, min(j + block, count))
-      of_columns = {name: f[columns] for name, f in features.items()}
-      distance_BxC = np.array(_of_block(distance, of_rows, of_columns))
-      if i == j:
-        np.fill_diagonal(distance_BxC, 0)
-      yield rows, columns, distance_BxC
+  sides = [
+    slice(start, min(start + block, count)) for start in range(0, count, block)
+  ]
+  upper = list(itertools.combinations_with_replacement(sides, 2))
+  label = 'pairs, in blocks' if len(upper) > SHOWN else None
+  for rows, columns in progress.track(upper, label, len(upper), poll):
+    distance_BxC = np.array(
+      _of_block(
+        distance,
+        {name: f[rows] for name, f in features.items()},
+        {name: f[columns] for name, f in features.items()},
+      )
+    )
+    if rows == columns:
+      np.fill_diagonal(distance_BxC, 0)
+    yield rows, columns, distance_BxC
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -58,11 +74,12 @@ def sums(
   of: Callable[[np.ndarray], np.ndarray] = lambda distance_BxC: distance_BxC,
   *,
   block: int = BLOCK,
+  poll: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, ' A']:
   """Sum over all architectures, itself included, of `of(distance)`."""
   count = len(next(iter(features.values())))
   sum_A = np.zeros(count)
-  for rows, columns, distance_BxC in blocks(distance, features, block):
+  for rows, columns, distance_BxC in blocks(distance, features, block, poll):
     value_BxC = of(distance_BxC.astype(np.float64))
     sum_A[rows] += value_BxC.sum(axis=1)
     if rows != columns:
@@ -71,12 +88,16 @@ def sums(
 
 
 def matrix(
-  distance: Distance, features: Features, *, block: int = BLOCK
+  distance: Distance,
+  features: Features,
+  *,
+  block: int = BLOCK,
+  poll: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, 'A A']:
   """Every distance, for spaces small enough to look at."""
   count = len(next(iter(features.values())))
   distance_AxA = np.zeros((count, count), np.float32)
-  for rows, columns, distance_BxC in blocks(distance, features, block):
+  for rows, columns, distance_BxC in blocks(distance, features, block, poll):
     distance_AxA[rows, columns] = distance_BxC
     distance_AxA[columns, rows] = distance_BxC.T
   return distance_AxA

@@ -118,20 +118,20 @@ def lengths(state: Prototypes) -> Float[Array, ' K']:
 
 
 def distances(state: Prototypes) -> Float[Array, ' V']:
-  """distance_v = sum_k (n_k / n) (1 - cos(c_v, c_k)) over other clusters k.
+  """distance_v = sum_k (n_k / n) (1 - cos(c_v, c_k)).
 
-  c_v is the centroid of the architecture's own cluster, whose contribution is
-  left out of the sum and of n; n_k counts the archive's architectures in
-  cluster k. With a prototype for every architecture this is the mean distance
-  to all others. O(K^2 + V).
+  c_v is the centroid of the architecture's own cluster; n_k counts the
+  archive's architectures in cluster k, v itself left out of n_k and n. With a
+  prototype for every architecture this is the mean distance to all others.
+  O(K^2 + V).
   """
   visited_V = (state.visit_V > 0).astype(jnp.float32)
   count_K = jnp.zeros(len(state.updates_K)).at[state.cluster_V].add(visited_V)
   lengths_K = lengths(state)
   distance_KxK = 1 - state.gram_KxK / (lengths_K[:, None] * lengths_K)
-  others_KxK = count_K * (1 - jnp.eye(len(count_K)))
-  number_K = jnp.maximum(others_KxK.sum(axis=1), 1)
-  distance_K = (others_KxK * distance_KxK).sum(axis=1) / number_K
+  distance_KxK *= 1 - jnp.eye(len(count_K))
+  others = jnp.maximum(count_K.sum() - 1, 1)
+  distance_K = distance_KxK @ count_K / others
   return distance_K[state.cluster_V]
 
 

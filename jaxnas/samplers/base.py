@@ -16,6 +16,8 @@ class Feedback(NamedTuple):
   arch_E: Int[Array, ' E']
   gradient: Any
   """Of the mean loss, a pytree as the parameters; other paths' left out."""
+  reward: Float[Array, '']
+  """Accuracy on a validation batch; NaN where a step measures none."""
 
 
 def deaf(state: Any, feedback: Feedback) -> Any:
@@ -32,12 +34,17 @@ class Sampler(NamedTuple):
   log_prob: (state) -> logp_A over the enumerated space, None where it is too
     large to list
   update: (state, feedback) -> state, once for every architecture trained
+  rewards: whether `update` reads rewards; else steps measure none
+  together: whether the architectures of a step belong together, so that no
+    other of the space may take the place of one
   """
 
   init: Callable[[], Any]
   sample: Callable[[Any, PRNGKeyArray], Int[Array, 'P E']]
   log_prob: Callable[[Any], Any]
   update: Callable[[Any, Feedback], Any] = deaf
+  rewards: bool = False
+  together: bool = False
 
 
 def counter(space: Space) -> Callable[[Int[Array, 'P E']], Array]:
@@ -52,6 +59,16 @@ def counter(space: Space) -> Callable[[Int[Array, 'P E']], Array]:
     ).sum(0)
   all_AxE = jnp.asarray(space.enumerate())
   return lambda archs_PxE: (archs_PxE[:, None] == all_AxE).all(-1).sum(0)
+
+
+def index_of(space: Space) -> Callable[[Int[Array, 'P E']], Int[Array, ' P']]:
+  """archs_PxE -> row of each in `space.enumerate()`, in jit. O(P A E).
+
+  What is no architecture of the space has row 0. Raises ValueError where the
+  space is too large to list.
+  """
+  all_AxE = jnp.asarray(space.enumerate())
+  return lambda archs_PxE: (archs_PxE[:, None] == all_AxE).all(-1).argmax(-1)
 
 
 def draw(

@@ -111,7 +111,7 @@ def solve_temperature(
   if spread == 0:
     raise ArithmeticError(
       'every architecture has the same density: no temperature debiases. '
-      'Choose other density.tensors.'
+      'Choose another density.measure or other density.tensors.'
     )
   low, high = np.log(spread) - 20.0, np.log(spread) + 20.0
   if not share(low) <= fraction <= 1:

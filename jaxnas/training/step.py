@@ -93,6 +93,9 @@ def make_step(
   seed: int,
   label_smoothing: float = 0.0,
   ema_decay: float = 0.0,
+  reward_batch: Callable[[Any, Int[Array, '']], tuple[Array, Array]]
+  | None = None,
+  reward_every: int = 1,
 ) -> Step:
   """(state, inputs) -> (state, metrics), jitted, donating the state.
 
@@ -109,6 +112,10 @@ def make_step(
     label_smoothing: share of a label's weight that all classes get alike.
     ema_decay: of the moving average, where the state has one; smaller in the
       first steps, (1 + step) / (10 + step), so that the start is forgotten.
+    reward_batch: (inputs, step) -> validation images and labels, in jit; None
+      where the sampler reads no rewards. A path's reward is its accuracy on
+      them before the update.
+    reward_every: steps from one with rewards to the next.
   """
 
   @functools.partial(jax.jit, donate_argnums=0)
@@ -133,6 +140,25 @@ def make_step(
       accuracy = jnp.mean(jnp.argmax(logits_BxK, -1) == y_B)
       return losses_B.mean(), (accuracy, statistics)
 
+    def reward(arch_E):
+      if reward_batch is None:
+        return jnp.float32(jnp.nan)
+      images = functools.partial(reward_batch, inputs, state.step)
+
+      def measured():
+        x_BxHxWxC, y_B = images()
+        logits_BxK = net.apply(
+          {'params': state.params, **state.statistics},
+          x_BxHxWxC,
+          arch_E,
+          train=False,
+        )
+        return jnp.mean(jnp.argmax(logits_BxK, -1) == y_B)
+
+      return jax.lax.cond(
+        state.step % reward_every == 0, measured, lambda: jnp.float32(jnp.nan)
+      )
+
     def path(carry, arch_E):
       summed, used, statistics, sampler_state = carry
       (value, (accuracy, statistics)), gradient = jax.value_and_grad(
@@ -143,7 +169,9 @@ def make_step(
         jax.tree.map(jnp.add, summed, gradient),
         jax.tree.map(jnp.logical_or, used, of_path),
         statistics,
-        sampler.update(sampler_state, Feedback(arch_E, gradient)),
+        sampler.update(
+          sampler_state, Feedback(arch_E, gradient, reward(arch_E))
+        ),
       ), (value, accuracy)
 
     nothing = (
