@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ class Experiment:
   ranking_archs_AxE: Int[np.ndarray, 'A E']
   skipped: set[str]
   """Names of images that could not be read so far."""
+
+  @property
+  def paths(self) -> int:
+    """Architectures in a step."""
+    drawn = jax.eval_shape(
+      lambda: self.sampler.sample(self.sampler.init(), jax.random.key(0))
+    )
+    return drawn.shape[0]
 
   @property
   def warmup_steps(self) -> int:
@@ -119,6 +128,36 @@ def network(
   )
 
 
+def proposal(
+  config: Config, space: spaces.Space, steps_per_epoch: int
+) -> samplers.Sampler:
+  """What debiasing multiplies, given those options that it names.
+
+  Raises ValueError where it cannot serve the space, or is asked for rewards
+  that it does not read.
+  """
+  epochs = config.warmup_epochs + config.epochs
+  options = {
+    **dataclasses.asdict(config.sampler),
+    'steps_per_epoch': steps_per_epoch,
+    'epochs': epochs,
+    'warmup_steps': config.warmup_epochs * steps_per_epoch,
+    'steps': epochs * steps_per_epoch,
+    'clip_norm': config.optimizer.clip_norm,
+  }
+  make = samplers.PROPOSALS[config.sampler.name]
+  named = inspect.signature(make).parameters
+  made = make(
+    space, **{name: v for name, v in options.items() if name in named}
+  )
+  if config.sampler.reward_every != 1 and not made.rewards:
+    raise ValueError(
+      'sampler.reward_every is of samplers that read rewards; '
+      f'{config.sampler.name} reads none.'
+    )
+  return made
+
+
 def sgd(config: Config, epochs: int, steps_per_epoch: int) -> Any:
   """The optimizer over `epochs` epochs."""
   given = config.optimizer
@@ -192,10 +231,23 @@ def experiment(config: Config) -> Experiment:
   loaded = images(config)
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
   net = network(config, space, affine=config.supernet.affine)
-  sampler = density_config.sampler(config, space, net)
-  density_config.check(config, space, net)
   train_T, validation_V = divide(config, loaded)
   batches = training(config, loaded, train_T)
+  sampler = density_config.sampler(
+    config, space, net, proposal(config, space, batches.steps_per_epoch)
+  )
+  density_config.check(config, space, net)
+  rewards = None
+  if sampler.rewards:
+    rewards = data.training(
+      loaded,
+      validation_V,
+      batch_size=config.data.batch_size,
+      crop_padding=0,
+      flip=False,
+      dtype=compute,
+    )
+    batches = data.with_rewards(batches, rewards)
 
   part = 'test' if config.ranking.split == 'test' else 'train'
   pool_M = np.arange(len(loaded.y_test)) if part == 'test' else validation_V
@@ -238,6 +290,8 @@ def experiment(config: Config) -> Experiment:
       count,
       seed=seed,
       label_smoothing=config.optimizer.label_smoothing,
+      reward_batch=batches.reward,
+      reward_every=config.sampler.reward_every,
     ),
     training=batches,
     ranking=data.split(loaded, part, ranking_M[:wanted], compute),

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from jaxnas import density, density_config, samplers, streams
 from jaxnas.config import Config
+from jaxnas.density import prototypes
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
@@ -41,10 +42,10 @@ def debias(
     workdir / 'density.npz',
     density_config.facts(config, int(state.step)),
   )
-  if isinstance(state.sampler, samplers.OnlineState):
-    fed, text = feed_online(experiment, state.sampler, estimated.alpha_A)
+  if isinstance(state.sampler, samplers.DebiasedState):
+    fed, text = feed_exact(experiment, state.sampler, estimated.alpha_A)
   else:
-    fed, text = feed_listed(experiment, state.sampler, estimated.alpha_A)
+    fed, text = feed_candidates(experiment, state.sampler, estimated.alpha_A)
   print(text)
   return dataclasses.replace(state, sampler=fed)
 
@@ -62,15 +63,15 @@ def current(
   config, space = experiment.config, experiment.space
   if config.density.file is not None:
     return density.load(Path(config.density.file), space.enumerate())
-  if isinstance(state.sampler, samplers.OnlineState):
-    return of_prototypes(experiment, state.sampler)
+  if config.density.estimator == 'prototypes':
+    return of_prototypes(experiment, state.sampler.density)
   return density_config.estimate(
     config, density_config.subject(experiment, state.params), poll
   )
 
 
 def of_prototypes(
-  experiment: 'Experiment', state: samplers.OnlineState
+  experiment: 'Experiment', state: prototypes.Prototypes
 ) -> density.Density:
   """What the prototypes say of every architecture, or of some drawn ones."""
   space = experiment.space
@@ -84,12 +85,12 @@ def of_prototypes(
   alpha_of = jax.jit(density_config.lookup(experiment.config, space))
   parts = np.array_split(archs_AxE, -(-len(archs_AxE) // 256))
   alpha_A = np.concatenate(
-    [alpha_of(state.prototypes, jnp.asarray(part)) for part in parts]
+    [alpha_of(state, jnp.asarray(part)) for part in parts]
   )
   return density.Density(archs_AxE, alpha_A.astype(np.float64))
 
 
-def feed_listed(
+def feed_exact(
   experiment: 'Experiment',
   state: samplers.DebiasedState,
   alpha_A: Float[np.ndarray, ' A'],
@@ -105,19 +106,26 @@ def feed_listed(
   return state, samplers.describe(alpha_A, tau, np.asarray(log_prob(state)))
 
 
-def feed_online(
+def feed_candidates(
   experiment: 'Experiment',
-  state: samplers.OnlineState,
+  state: samplers.CandidatesState,
   alpha_A: Float[np.ndarray, ' A'],
-) -> tuple[samplers.OnlineState, str]:
-  """The sampler's state with a temperature for densities such as these."""
+) -> tuple[samplers.CandidatesState, str]:
+  """The sampler's state with this density, and what that would do exactly.
+
+  Prototypes stay as they are, and the temperature suits densities such as
+  these. That the proposal is uniform is assumed.
+  """
   alpha_A, unit = scaled(experiment.config, alpha_A)
   uniform_A = np.full(len(alpha_A), -np.log(len(alpha_A)))
   tau = temperature(experiment.config, uniform_A, alpha_A)
   logits_A = -alpha_A / tau
   logp_A = logits_A - np.logaddexp.reduce(logits_A)
   text = samplers.describe(alpha_A, tau, logp_A)
-  return state._replace(tau=np.float32(tau * unit)), text
+  state = state._replace(tau=np.float32(tau * unit))
+  if experiment.config.density.estimator != 'prototypes':
+    state = state._replace(density=np.float32(alpha_A * unit))
+  return state, text
 
 
 def scaled(

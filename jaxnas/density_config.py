@@ -11,39 +11,52 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Int
 
 from jaxnas import density, samplers, spaces, supernets
-from jaxnas.config import Config
+from jaxnas.config import Config, Debias
 from jaxnas.density import prototypes, tensors
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
 
 
-def sampler(config: Config, space: spaces.Space, net: Any) -> samplers.Sampler:
-  """The proposal, ready to be debiased: until then it is the proposal.
+def sampler(
+  config: Config, space: spaces.Space, net: Any, proposal: samplers.Sampler
+) -> samplers.Sampler:
+  """A proposal, ready to be debiased: until then it is the proposal.
 
-  Raises ValueError where no density can be had of so large a space.
+  Raises ValueError where no density can be had of so large a space, or where
+  candidates are asked for that are not chosen among.
   """
-  paths = config.sampler.paths
-  proposal = samplers.PROPOSALS[config.sampler.name](space, paths=paths)
+  densities = None
   if config.density.estimator == 'prototypes':
     names, dimension = clustered(config, space, net)
-    return samplers.online(
-      proposal,
+    densities = samplers.clustered(
       functools.partial(
         prototypes.init, config.density.prototypes, dimension, space.positions
       ),
       lookup(config, space),
       names,
-      candidates=config.debias.candidates,
     )
-  if space.enumerable:
-    return samplers.debiased(proposal, space.enumerate(), paths=paths)
-  if config.debiases:
+  elif config.debiases and not space.enumerable:
     raise ValueError(
       f'{space.name} has {space.size:.2g} architectures, too many for the '
       'density of each: set density.estimator prototypes.'
     )
-  return proposal
+  elif proposal.together and space.enumerable:
+    densities = samplers.listed(space)
+  if densities is not None:
+    return samplers.among_candidates(
+      proposal, densities, candidates=config.debias.candidates
+    )
+  if config.debias.candidates != Debias.candidates:
+    raise ValueError(
+      'debias.candidates is of density.estimator prototypes and of sampler '
+      'fair; elsewhere every architecture has its exact probability.'
+    )
+  if not space.enumerable:
+    return proposal
+  return samplers.debiased(
+    proposal, space.enumerate(), paths=config.sampler.paths
+  )
 
 
 def clustered(

@@ -19,7 +19,6 @@ from jaxnas import (
   density_config,
   progress,
   runs,
-  samplers,
   streams,
 )
 from jaxnas.density import tensors
@@ -93,8 +92,8 @@ def measured(
   config, params = experiment.config, state.params
   subject = density_config.subject(experiment, params)
   row = {'alpha_LxA': density_config.estimate(config, subject, poll).alpha_A}
-  if isinstance(state.sampler, samplers.OnlineState):
-    online = debiasing.of_prototypes(experiment, state.sampler)
+  if config.density.estimator == 'prototypes':
+    online = debiasing.of_prototypes(experiment, state.sampler.density)
     row['prototype_alpha_LxA'] = online.alpha_A
 
   archs_AxE = subject.archs_AxE

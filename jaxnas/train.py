@@ -214,7 +214,7 @@ def train_supernet(
         build.mirrors(config, workdir),
       ).write,
       window=notes['window'],
-      images_per_step=config.data.batch_size * config.sampler.paths,
+      images_per_step=config.data.batch_size * experiment.paths,
       guessing_loss=math.log(experiment.space.classes),
       preemption=preemption,
     )

@@ -15,6 +15,8 @@ RANGES: dict[str, tuple[float, float]] = {
   'data.size': (8, np.inf),
   'data.workers': (0, np.inf),
   'sampler.paths': (1, np.inf),
+  'sampler.cost_bins': (1, np.inf),
+  'sampler.reward_every': (1, np.inf),
   'debias.effective_fraction': (0, 1),
   'debias.candidates': (1, np.inf),
   'density.prototypes': (2, np.inf),
@@ -59,7 +61,8 @@ USED_WITH = (
   ('density.bandwidth', 'density.estimator', 'kde'),
   ('density.prototypes', 'density.estimator', 'prototypes'),
   ('density.lookup', 'density.estimator', 'prototypes'),
-  ('debias.candidates', 'density.estimator', 'prototypes'),
+  ('sampler.cost_bins', 'sampler.name', 'uniform'),
+  ('sampler.variant', 'sampler.name', 'tree'),
 )
 
 

@@ -131,12 +131,13 @@ BAD = [
     'density.layers is of density.measure representational',
   ),
   (
-    ['--config', 'quickstart.py', '--density.bandwidth', '1'],
-    'density.bandwidth is of density.estimator kde',
+    ['--config', 'quickstart.py', '--sampler.name', 'fair',
+     '--sampler.cost_bins', '3'],
+    'sampler.cost_bins is of sampler.name uniform',
   ),
   (
-    ['--config', 'quickstart.py', '--debias.candidates', '3'],
-    'debias.candidates is of density.estimator prototypes',
+    ['--config', 'quickstart.py', '--density.bandwidth', '1'],
+    'density.bandwidth is of density.estimator kde',
   ),
   (
     ['--config', 'quickstart.py', '--density.estimator', 'prototypes',

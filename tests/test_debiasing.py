@@ -93,7 +93,7 @@ def test_the_last_row_is_the_final_density(online):
   fine = density_config.estimate(experiment.config, subject)
   np.testing.assert_allclose(log['alpha_LxA'][-1], fine.alpha_A, rtol=1e-5)
   alpha_A = prototypes.linear(
-    state.sampler.prototypes, jnp.asarray(ARCHS_AxE), ops=3
+    state.sampler.density, jnp.asarray(ARCHS_AxE), ops=3
   )
   np.testing.assert_allclose(log['prototype_alpha_LxA'][-1], alpha_A, rtol=1e-5)
 
@@ -194,11 +194,12 @@ def test_the_warm_up_is_undebiased_and_then_a_temperature_is_set(online):
   with Checkpoints(run / 'checkpoints') as checkpoints:
     warm, _ = checkpoints.restore(5, experiment.init_state())
   assert float(warm.sampler.tau) == np.inf
-  assert int(warm.sampler.prototypes.visit_V.max()) == 5
+  assert int(warm.sampler.density.visit_V.max()) == 5
   saved, facts = density.read_file(run / 'density.npz')
   assert facts['step'] == 5
   np.testing.assert_array_equal(
-    saved.alpha_A, debiasing.of_prototypes(experiment, warm.sampler).alpha_A
+    saved.alpha_A,
+    debiasing.of_prototypes(experiment, warm.sampler.density).alpha_A,
   )
   tau = float(final_state(run).sampler.tau)
   share = samplers.effective_number(-saved.alpha_A / tau) / 81

@@ -125,6 +125,7 @@ def test_a_streamed_run_resumes_bit_for_bit(
   )
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_named_or_replaced(
   tmp_path, photos, cells, capsys
 ):
@@ -159,6 +160,7 @@ ALONE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('space', 'arch'), ALONE, ids=[a[0] for a in ALONE])
 def test_one_architecture_trains_alone(space, arch, tmp_path, photos, capsys):
   words = flags(tmp_path, CELLS, photos)

@@ -170,13 +170,11 @@ def online(paths):
     weights_E = jnp.array([27, 9, 3, 1])
     return jnp.asarray(ALPHA_A, jnp.float32)[archs_MxE @ weights_E]
 
-  return samplers.online(
-    samplers.uniform(DIGITS, paths=paths),
-    functools.partial(prototypes.init, 2, 2, 4),
-    lookup,
-    ('head/kernel',),
-    candidates=32,
+  densities = samplers.clustered(
+    functools.partial(prototypes.init, 2, 2, 4), lookup, ('head/kernel',)
   )
+  proposal = samplers.uniform(DIGITS, paths=paths)
+  return samplers.among_candidates(proposal, densities, candidates=32)
 
 
 @pytest.mark.parametrize('tau', [np.inf, 1.0])
@@ -205,9 +203,9 @@ def test_only_the_named_tensors_are_clustered():
   heard = samplers.Feedback(arch_E, gradient, jnp.float32(jnp.nan))
   state = sampler.update(sampler.init(), heard)
   np.testing.assert_allclose(
-    state.prototypes.means_KxD, [[0.6, 0.8], [0, 0]], rtol=1e-6
+    state.density.means_KxD, [[0.6, 0.8], [0, 0]], rtol=1e-6
   )
-  np.testing.assert_array_equal(state.prototypes.archs_VxE[0], arch_E)
+  np.testing.assert_array_equal(state.density.archs_VxE[0], arch_E)
 
 
 def test_tensors_are_normalised_one_by_one():

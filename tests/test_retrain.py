@@ -114,6 +114,7 @@ def test_bad_input_is_one_line(flags, capsys, more, says):
   assert not run.exists()
 
 
+@pytest.mark.slow
 def test_training_alone_learns_and_repeats_itself(tmp_path):
   (tmp_path / 'tiny.py').write_text(TINY)
   given = config.load(str(tmp_path / 'tiny.py'))

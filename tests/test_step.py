@@ -1,5 +1,6 @@
 """One step of training against the same step by hand, in ten lines."""
 
+import dataclasses
 import functools
 import json
 
@@ -120,7 +121,14 @@ def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
   state = step.init_state(net, sampler, optimizer, count, {'params': params})
   assert state.statistics == {} and state.average == {}
   step_fn = step.make_step(
-    net, sampler, optimizer, lambda inputs, step: inputs, count, seed=0
+    net,
+    sampler,
+    optimizer,
+    lambda inputs, step: inputs,
+    count,
+    seed=0,
+    reward_batch=lambda inputs, step: (X[::-1] + step, Y),
+    reward_every=2,
   )
   after, _ = step_fn(state, (X, Y))
 
@@ -132,7 +140,9 @@ def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
   heard, number = after.sampler
   assert int(number) == 2
   np.testing.assert_array_equal(heard.arch_E, archs_PxE)
-  assert np.isnan(heard.reward).all()
+  for arch_E, reward in zip(archs_PxE, heard.reward, strict=True):
+    logits = net.apply({'params': params}, X[::-1], arch_E, train=False)
+    assert reward == pytest.approx(np.mean(logits.argmax(-1) == Y))
   for p, arch_E in enumerate(archs_PxE):
     jax.tree.map(
       lambda of_path, all_P, p=p: np.testing.assert_allclose(
@@ -156,6 +166,10 @@ def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
     summed,
     used,
   )
+  # Every other step measures rewards.
+  after = dataclasses.replace(after, sampler=sampler.init())
+  heard, _ = step_fn(after, (X, Y))[0].sampler
+  assert np.isnan(heard.reward).all()
 
 
 GIVEN = config.Config(
@@ -165,6 +179,7 @@ GIVEN = config.Config(
 )
 
 
+@pytest.mark.slow
 def test_alone_is_the_same_with_and_without_the_other_ops():
   """One program for all of them trains what a network of its own does."""
   arch_E = np.array(ARCH, np.int32)

@@ -49,10 +49,20 @@ class Supernet:
 class Sampler:
   """Which architectures a training step uses."""
 
-  name: Literal['uniform'] = 'uniform'
+  name: Literal[
+    'uniform', 'fair', 'boltzmann', 'importance', 'novelty', 'tree'
+  ] = 'uniform'
   """The proposal that debiasing multiplies."""
   paths: int = 1
-  """Architectures in a step; their gradients are summed."""
+  """Architectures in a step; their gradients are summed. fair: as many as a
+  position has ops, whatever this says."""
+  cost_bins: int | None = None
+  """Of uniform: draw one of so many bins of multiply-adds first."""
+  variant: Literal['default', 'prioritized'] = 'default'
+  """Of tree: whether an op's average reward counts beside its branch's."""
+  reward_every: int = 1
+  """Of boltzmann and tree: steps from one with a validation batch to the
+  next."""
 
 
 @dataclasses.dataclass(frozen=True)

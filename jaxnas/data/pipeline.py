@@ -1,5 +1,6 @@
 """From a data set to batches, in memory or streamed from its files."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxnas import streams
 from jaxnas.data import device, stream
 from jaxnas.data.images import Images
 from jaxnas.data.photos import Photos
@@ -24,6 +26,8 @@ class Training(NamedTuple):
   batch: Callable[[Any, Int[Array, '']], tuple[Array, Array]]
   """(inputs, step) -> images as the network takes them and labels, in jit."""
   steps_per_epoch: int
+  reward: Callable[[Any, Int[Array, '']], tuple[Array, Array]] | None = None
+  """As `batch`, of validation images, where the feed brings them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +185,26 @@ def _streamed(
     return normalise(x_BxHxWxC), y_B
 
   return Training(feed, batch, len(indices_T) // batch_size)
+
+
+def with_rewards(training: Training, validation: Training) -> Training:
+  """The batches of training, each with one of validation beside it."""
+
+  def feed(seed, step):
+    with (
+      contextlib.closing(training.feed(seed, step)) as inputs,
+      contextlib.closing(
+        validation.feed(streams.child(seed, 'rewards'), step)
+      ) as others,
+    ):
+      yield from zip(inputs, others, strict=True)
+
+  return Training(
+    feed,
+    lambda inputs, step: training.batch(inputs[0], step),
+    training.steps_per_epoch,
+    lambda inputs, step: validation.batch(inputs[1], step),
+  )
 
 
 def split(

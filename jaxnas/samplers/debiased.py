@@ -64,7 +64,7 @@ def debiased(
     proposal_state = proposal.update(state.proposal, feedback)
     return state._replace(proposal=proposal_state)
 
-  return Sampler(init, sample, log_prob, update)
+  return Sampler(init, sample, log_prob, update, rewards=proposal.rewards)
 
 
 def with_density(

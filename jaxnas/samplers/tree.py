@@ -1,0 +1,275 @@
+"""Monte-Carlo tree sampling: good branches are taken more often.
+
+At each node a branch i is taken with the softmax among siblings of UCT(i) / T,
+UCT(i) = R(i) + C sqrt(ln n_parent / n_i); n counts visits, R is a moving
+average of validation accuracy, R <- 0.95 R + 0.05 reward.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from scipy.cluster.hierarchy import linkage
+
+from jaxnas.samplers.base import Feedback, Sampler, draw, index_of
+from jaxnas.samplers.tree_building import (
+  Tree,
+  among_siblings,
+  from_merges,
+  halves,
+  log_paths,
+  prefixes,
+)
+from jaxnas.spaces import Space
+
+VARIANTS = ('default', 'prioritized', 'iterative', 'hierarchical')
+
+# b of R <- b R + (1 - b) reward.
+MEMORY = 0.95
+
+# Linkage compares all pairs.
+TOO_MANY_TO_CLUSTER = 10_000
+
+
+class OpRewards(NamedTuple):
+  """Average reward of each op at each position, whatever stands before it."""
+
+  mean_ExO: Float[Array, 'E O']
+  count_ExO: Int[Array, 'E O']
+  choice_N: Int[Array, ' N']
+  """Which of the E O, flat, a node of the tree stands for."""
+
+
+class TreeState(NamedTuple):
+  """The tree is data: one that is built anew recompiles nothing."""
+
+  tree: Tree
+  visits_N: Int[Array, ' N']
+  value_N: Float[Array, ' N']
+  """R."""
+  built: Bool[Array, '']
+  """Until then all architectures are as likely."""
+  ops: Any
+  """`OpRewards` of the variant 'prioritized'; else empty."""
+
+
+def tree(
+  space: Space,
+  *,
+  paths: int = 1,
+  variant: str = 'default',
+  exploration: float = 1.0,
+  temperature: float = 0.7,
+  priority: float = 1.0,
+) -> Sampler:
+  """`paths` independent walks from the root of a tree to its leaves.
+
+  'default' (as Roshtkhari et al. 2025 compare with): a level a position, a
+  branch an op.
+  'prioritized' (Su et al. 2021): UCT has a term C2 G more, G the average
+  reward of that op at that position over all architectures. Their reward is a
+  ratio of training losses, here it is accuracy as in the others; C2 = 1 is
+  second-hand, and that G is a plain mean is inferred.
+  'iterative' (Roshtkhari et al. 2025): a binary tree over the ranking. Uniform
+  until `rebuild` gives it accuracies, of three validation batches each in the
+  paper, which rebuilds up to four times.
+  'hierarchical' (Roshtkhari et al. 2025b): the tree of agglomerative
+  clustering of outputs. Uniform until `rebuild_from_outputs`. That it serves
+  spaces under 10,000 architectures is second-hand.
+
+  UCT, b, C and T are stated. That n counts from one, so that a branch not yet
+  visited has a finite UCT and the first draw is uniform among siblings, is
+  inferred. A step that measures no reward is a visit and moves no average.
+  Even branches are not even architectures where siblings lead to unlike
+  numbers of them: in 'pooling' the first draw takes one with probability 1/4.
+
+  Costs O(N + A L) a step and O(A E) an update, with L levels: E of them where
+  they are positions, ceil(log2 A) of 'iterative', four times that of
+  'hierarchical'. N is 2 A - 2 where the tree is binary, less than 2 A in a
+  product of at least two ops a position.
+
+  Args:
+    space: one that can be listed.
+    paths: P.
+    variant: one of `VARIANTS`.
+    exploration: C.
+    temperature: T.
+    priority: C2, read by 'prioritized' alone.
+
+  Raises:
+    ValueError: the space is too large, or there is no such variant.
+
+  >>> from jaxnas import spaces
+  >>> space = spaces.get('digits')
+  >>> sampler = tree(space, exploration=0.0, temperature=0.1)
+  >>> state = sampler.init()
+  >>> good = Feedback(jnp.array([2, 0, 0, 0]), None, jnp.float32(0.9))
+  >>> for _ in range(4):
+  ...   state = sampler.update(state, good)
+  >>> p_A = jnp.exp(sampler.log_prob(state))
+  >>> f'{p_A[54]:.3f}', best(state)
+  ('0.278', 54)
+  """
+  _check(space, variant)
+  archs_AxE = space.enumerate()
+  all_AxE, index = jnp.asarray(archs_AxE), index_of(space)
+  by_op = variant in ('default', 'prioritized')
+  first = prefixes(archs_AxE) if by_op else _unranked(len(archs_AxE), variant)
+  nodes = len(first.parent_N)
+  ops: Any = ()
+  if variant == 'prioritized':
+    ops = _no_rewards(first, archs_AxE)
+
+  def init():
+    return TreeState(
+      tree=first,
+      visits_N=jnp.zeros(nodes, jnp.int32),
+      value_N=jnp.zeros(nodes, jnp.float32),
+      built=jnp.array(by_op),
+      ops=ops,
+    )
+
+  def log_prob(state):
+    parent_N = state.tree.parent_N
+    visits_of_parent_N = among_siblings(
+      jax.ops.segment_sum, state.visits_N, parent_N
+    )
+    uct_N = state.value_N + exploration * jnp.sqrt(
+      jnp.log1p(visits_of_parent_N) / (1 + state.visits_N)
+    )
+    if variant == 'prioritized':
+      uct_N += priority * state.ops.mean_ExO.reshape(-1)[state.ops.choice_N]
+    logp_A = log_paths(state.tree, uct_N / temperature)
+    return jnp.where(state.built, logp_A, -math.log(len(all_AxE)))
+
+  def sample(state, key):
+    return draw(key, log_prob(state), all_AxE, paths)
+
+  def update(state, feedback: Feedback):
+    arch_E, reward = feedback.arch_E, feedback.reward
+    path_L = state.tree.node_AxL[index(arch_E[None])[0]]
+    old_L = state.value_N[path_L]
+    new_L = MEMORY * old_L + (1 - MEMORY) * reward
+    # Where a path stays at its leaf, it sets the same value several times.
+    state = state._replace(
+      visits_N=state.visits_N.at[path_L].set(state.visits_N[path_L] + 1),
+      value_N=state.value_N.at[path_L].set(
+        jnp.where(jnp.isnan(reward), old_L, new_L)
+      ),
+    )
+    if variant == 'prioritized':
+      state = state._replace(ops=_with_reward(state.ops, arch_E, reward))
+    return state
+
+  return Sampler(init, sample, log_prob, update, rewards=True)
+
+
+def rebuild(state: TreeState, accuracy_A: Float[np.ndarray, ' A']) -> TreeState:
+  """'iterative': a binary tree over the ranking by these accuracies.
+
+  Its leaves are the architectures in order, split in halves again and again.
+  Visits start anew at none, and R of a node as the mean accuracy of its leaves
+  (inferred). On the host, O(A log A).
+  """
+  levels = state.tree.node_AxL.shape[1]
+  ranked = from_merges(halves(accuracy_A), levels)
+  node = np.asarray(ranked.node_AxL).reshape(-1)
+  nodes = len(ranked.parent_N)
+  # A leaf counts as often as its path stays there, which leaves its mean.
+  total_N = np.bincount(node, np.repeat(accuracy_A, levels), nodes)
+  count_N = np.bincount(node, minlength=nodes)
+  return _anew(state, ranked, total_N / np.maximum(count_N, 1))
+
+
+def rebuild_from_outputs(
+  state: TreeState, outputs_AxD: Float[np.ndarray, 'A D']
+) -> TreeState:
+  """'hierarchical': the tree of agglomerative clustering of these outputs.
+
+  Average linkage of Euclidean distances is inferred, and so is that the tree
+  is cut at 4 ceil(log2 A) levels, whose nodes have all their leaves as
+  children. Visits and R start anew at zero (inferred). On the host, O(A^2 D).
+  """
+  levels = state.tree.node_AxL.shape[1]
+  merges_Mx2 = linkage(outputs_AxD, method='average')[:, :2].astype(np.int64)
+  clustered = from_merges(merges_Mx2, levels)
+  return _anew(state, clustered, np.zeros(len(clustered.parent_N)))
+
+
+def best(state: TreeState) -> int:
+  """Index of the architecture that the highest R leads to: C = 0.
+
+  Of siblings with the same R the one of the first architecture is taken.
+  """
+  node_AxL, value_N = np.asarray(state.tree.node_AxL), np.asarray(state.value_N)
+  left_M = np.arange(len(node_AxL))
+  for node_A in node_AxL.T:
+    node_M = node_A[left_M]
+    left_M = left_M[node_M == node_M[value_N[node_M].argmax()]]
+  return int(left_M[0])
+
+
+def _check(space: Space, variant: str) -> None:
+  if variant not in VARIANTS:
+    raise ValueError(
+      f'sampler tree has no variant {variant!r}; there are '
+      f'{", ".join(VARIANTS)}.'
+    )
+  if not space.enumerable:
+    raise ValueError(
+      f'sampler tree needs a space that can be listed; {space.name} has '
+      f'{space.size:.2g} architectures.'
+    )
+  if variant == 'hierarchical' and space.size >= TOO_MANY_TO_CLUSTER:
+    raise ValueError(
+      f'sampler tree clusters fewer than {TOO_MANY_TO_CLUSTER:,} '
+      f'architectures; {space.name} has {space.size:,}: use variant iterative.'
+    )
+
+
+def _unranked(count: int, variant: str) -> Tree:
+  """The tree before there is a ranking or a clustering, of their shape."""
+  levels = math.ceil(math.log2(count))
+  return from_merges(
+    halves(np.arange(float(count))),
+    4 * levels if variant == 'hierarchical' else levels,
+  )
+
+
+def _anew(state: TreeState, built: Tree, value_N: np.ndarray) -> TreeState:
+  if built.parent_N.shape != state.tree.parent_N.shape:
+    raise ValueError(
+      f'a tree of {len(state.tree.parent_N)} nodes cannot be rebuilt with '
+      f'{len(built.parent_N)}: use variant iterative or hierarchical, and '
+      'every architecture of the space.'
+    )
+  return state._replace(
+    tree=built,
+    visits_N=jnp.zeros(len(value_N), jnp.int32),
+    value_N=jnp.asarray(value_N, jnp.float32),
+    built=jnp.array(True),
+  )
+
+
+def _no_rewards(first: Tree, archs_AxE: np.ndarray) -> OpRewards:
+  shape = archs_AxE.shape[1], int(archs_AxE.max()) + 1
+  choice_N = np.empty(len(first.parent_N), np.int32)
+  choice_N[np.asarray(first.node_AxL)] = (
+    np.arange(shape[0]) * shape[1] + archs_AxE
+  )
+  return OpRewards(
+    jnp.zeros(shape), jnp.zeros(shape, jnp.int32), jnp.asarray(choice_N)
+  )
+
+
+def _with_reward(ops: OpRewards, arch_E: Array, reward: Array) -> OpRewards:
+  at = jnp.arange(len(arch_E)), arch_E
+  measured = ~jnp.isnan(reward)
+  count_ExO = ops.count_ExO.at[at].add(measured.astype(jnp.int32))
+  # The count is zero only where nothing was measured.
+  step_E = (reward - ops.mean_ExO[at]) / count_ExO[at]
+  mean_ExO = ops.mean_ExO.at[at].add(jnp.where(measured, step_E, 0))
+  return ops._replace(mean_ExO=mean_ExO, count_ExO=count_ExO)
