@@ -1,0 +1,165 @@
+"""A balanced mixture of supernets: which member trains an architecture.
+
+Roshtkhari et al., "Balanced Mixture of SuperNets for Learning the CNN Pooling
+Architecture", AutoML 2023. The softmax, the moving average of 0.9, the
+balancing until KL < 1e-4 and the temperatures of 1 to 100 are stated. That
+architectures are uniform, that the rise of t begins behind the warm-up, and
+that averages start from 0 is inferred.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxnas.samplers.base import Feedback, Sampler, index_of
+from jaxnas.samplers.uniform import uniform
+from jaxnas.spaces import Space
+
+DECAY = 0.9
+FIRST_T, LAST_T = 1.0, 100.0
+LARGEST_KL = 1e-4
+# Balancing needs a few; this ends it where numbers allow no balance.
+MOST_ITERATIONS = 1000
+
+
+class MixtureState(NamedTuple):
+  """t is data, so that `route` needs nothing else."""
+
+  w_AxM: Float[Array, 'A M']
+  """Moving averages of validation accuracy."""
+  t: Float[Array, '']
+  """What the averages are multiplied by: an inverse temperature."""
+  trained: Int[Array, '']
+  """Architectures so far, P a step."""
+
+
+def mixture(
+  space: Space,
+  *,
+  members: int,
+  warmup_steps: int,
+  steps: int,
+  paths: int = 1,
+) -> Sampler:
+  """Uniform architectures, each with a member drawn from `route`.
+
+  Archs have E + 1 columns, the last is the member: what `supernets.mixture`
+  takes. W[a, m] <- 0.9 W[a, m] + 0.1 reward wherever member m trained a and
+  the step measured a reward. t is 1 in the warm-up, then rises linearly to
+  100 after the last step. `log_prob` is that of the architectures, whatever
+  the member: uniform.
+
+  A step costs O(A (E P + M)), the latter for every iteration of balancing.
+
+  Args:
+    space: with a list of its architectures; the state has A * M numbers.
+    members: M.
+    warmup_steps: before t rises.
+    steps: of the whole run, warm-up included.
+    paths: P.
+
+  Raises ValueError where the space is too large to list, or no step follows
+  the warm-up.
+
+  >>> from jaxnas import spaces
+  >>> sampler = mixture(
+  ...   spaces.get('pooling'), members=2, warmup_steps=0, steps=10
+  ... )
+  >>> sampler.sample(sampler.init(), jax.random.key(0)).shape
+  (1, 10)
+  >>> print(route(sampler.init())[0])
+  [0.5 0.5]
+  """
+  if not space.enumerable:
+    raise ValueError(
+      'sampler mixture keeps averages of every architecture; '
+      f'{space.name} has {space.size:.2g}, too many to list. Use another '
+      'sampler.'
+    )
+  if members < 1:
+    raise ValueError(
+      f'members of sampler mixture is {members}; it must be 1 or more.'
+    )
+  if not 0 <= warmup_steps < steps:
+    raise ValueError(
+      f'sampler mixture has {warmup_steps} steps of warm-up of {steps}; it '
+      'needs at least one more.'
+    )
+  index = index_of(space)
+  proposal = uniform(space, paths=paths)
+
+  def init():
+    return MixtureState(
+      w_AxM=jnp.zeros((space.size, members), jnp.float32),
+      t=jnp.full((), FIRST_T, jnp.float32),
+      trained=jnp.zeros((), jnp.int32),
+    )
+
+  def sample(state, key):
+    arch_key, member_key = jax.random.split(key)
+    archs_PxE = proposal.sample((), arch_key)
+    logp_AxM = _log_route(state)
+    member_P = jax.random.categorical(
+      member_key, logp_AxM[index(archs_PxE)]
+    ).astype(jnp.int32)
+    return jnp.concatenate([archs_PxE, member_P[:, None]], axis=1)
+
+  def update(state, feedback: Feedback):
+    a, m = index(feedback.arch_E[None, :-1])[0], feedback.arch_E[-1]
+    old = state.w_AxM[a, m]
+    moved = DECAY * old + (1 - DECAY) * feedback.reward
+    trained = state.trained + 1
+    done = (trained // paths - warmup_steps) / (steps - warmup_steps)
+    return MixtureState(
+      w_AxM=state.w_AxM.at[a, m].set(
+        jnp.where(jnp.isnan(feedback.reward), old, moved)
+      ),
+      t=FIRST_T + (LAST_T - FIRST_T) * jnp.clip(done, 0, 1),
+      trained=trained,
+    )
+
+  return Sampler(
+    init, sample, lambda state: proposal.log_prob(()), update, rewards=True
+  )
+
+
+def route(state: MixtureState) -> Float[Array, 'A M']:
+  """P(m|a): softmax of W t, balanced; in the order of `space.enumerate`.
+
+  Sinkhorn's iteration: columns are scaled to share the architectures equally
+  and rows to sum to one, until the KL divergence of the columns' shares from
+  equal ones is below 1e-4. Rows then sum to one, columns to A/M within about
+  a percent. The best member of an architecture is the argmax of its row.
+  """
+  return jnp.exp(_log_route(state))
+
+
+def _log_route(state: MixtureState) -> Float[Array, 'A M']:
+  # Rows are normalised last, so that a scale for each column says it all. In
+  # logarithms, as exp(100 W) leaves columns without a number in float32.
+  logits_AxM = state.w_AxM * state.t
+  count, members = logits_AxM.shape
+
+  def excess_M(scale_M):
+    """Logarithm of each column's share, over that of an equal one."""
+    logp_AxM = jax.nn.log_softmax(logits_AxM + scale_M, axis=1)
+    log_share_M = jax.nn.logsumexp(logp_AxM, axis=0) - jnp.log(count)
+    return log_share_M + jnp.log(members)
+
+  def unbalanced(carry):
+    iteration, _, excess_M = carry
+    kl = (jnp.exp(excess_M) / members * excess_M).sum()
+    return (kl >= LARGEST_KL) & (iteration < MOST_ITERATIONS)
+
+  def balance(carry):
+    iteration, scale_M, of_columns_M = carry
+    scale_M = scale_M - of_columns_M
+    return iteration + 1, scale_M, excess_M(scale_M)
+
+  start_M = jnp.zeros(members, jnp.float32)
+  _, scale_M, _ = jax.lax.while_loop(
+    unbalanced, balance, (0, start_M, excess_M(start_M))
+  )
+  return jax.nn.log_softmax(logits_AxM + scale_M, axis=1)
