@@ -274,8 +274,9 @@ def test_fields_of_training_alone_are_not_taken(run, name, capsys):
   ids=['prototypes', 'file', 'representational'],
 )
 def test_an_unfinished_run_whatever_its_own_density(tmp_path, fields, capsys):
+  candidates = 4 if 'estimator' in fields else config.Debias.candidates
   given = config.Config(
-    debias=config.Debias(effective_fraction=0.5, candidates=4),
+    debias=config.Debias(effective_fraction=0.5, candidates=candidates),
     density=config.Density(**fields),
   )
   if 'file' in fields:

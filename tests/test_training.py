@@ -166,6 +166,7 @@ def test_stopped_by_a_signal_and_resumed_is_the_same_run(
   same_run(whole, folder)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_same_run(whole, tiny):
   """kill -9 of a child process after its first checkpoint."""
   flags, folder = tiny
@@ -299,6 +300,7 @@ def test_without_truth_the_chosen_architecture_is_still_told(
   assert 'no ground truth' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_a_warm_up_the_baseline_starts_afresh(tiny):
   flags, folder = tiny
   train.main(
