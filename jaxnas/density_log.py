@@ -21,6 +21,7 @@ from jaxnas import (
   runs,
   streams,
 )
+from jaxnas.config import Config
 from jaxnas.density import tensors
 from jaxnas.density.features import Gradients, read
 from jaxnas.density.streaming import distance_by_tensor
@@ -76,10 +77,13 @@ def write(
   )
 
 
-def take_over(warmup_from: Path, workdir: Path) -> None:
-  """The log of the run whose warm-up is taken over; later rows drop out."""
-  log = warmup_from / FILE
-  if log.exists():
+def take_over(config: Config, warmup_from: Path, workdir: Path) -> None:
+  """The log of the run whose warm-up is taken over; later rows drop out.
+
+  Only where that run measured density as this one does.
+  """
+  log, alike = warmup_from / FILE, runs.read_config(warmup_from).density
+  if log.exists() and alike == config.density:
     runs.write_npz(workdir / FILE, runs.read_npz(log))
 
 

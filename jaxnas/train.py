@@ -188,8 +188,7 @@ def train_supernet(
     elif warmup_from is not None and warmup_steps:
       with Checkpoints(warmup_from / 'checkpoints') as warmup:
         state, notes = warmup.restore(warmup_steps, state)
-      if config.density.log_epochs is not None:
-        density_log.take_over(warmup_from, workdir)
+      density_log.take_over(config, warmup_from, workdir)
     experiment.skipped.update(notes['skipped'])
     if int(state.step):
       print(f'{workdir}: goes on at step {int(state.step)}')

@@ -9,7 +9,9 @@ use, is clustered by online spherical k-means. Gradients of single batches are
 mostly noise, which only an average over visits removes: so an architecture
 stays in the cluster of its first visit, and its density is that of the
 cluster's centroid. The archive remembers which architectures were visited
-last, each once.
+last, each once. Where hardly any is seen twice, as in 13^21, only the members
+of a cluster average each other's noise: nobody has shown yet that this is
+enough.
 """
 
 from collections.abc import Mapping
