@@ -258,11 +258,11 @@ def experiment(config: Config) -> Experiment:
       'or set ranking.split test.'
     )
   wanted = config.ranking.images or len(ranking_M)
-  _at_most('ranking.images', wanted, len(ranking_M), 'images')
+  at_most('ranking.images', wanted, len(ranking_M), 'images')
   needed = config.density.batches * config.density.batch_size
   density_M = streams.rng(seed, 'density').permutation(validation_V)
   if density_config.estimates(config):
-    _at_most(
+    at_most(
       'density.batches * density.batch_size',
       needed,
       len(density_M),
@@ -306,20 +306,18 @@ def ranking_archs(
 ) -> Int[np.ndarray, 'A E']:
   """All, or as many as `ranking.archs` says, drawn with a fixed seed."""
   wanted, rng = config.ranking.archs, streams.rng(config.seed, 'ranking_archs')
-  if not space.enumerable:
-    if wanted is None:
-      raise ValueError(
-        f'{space.name} has {space.size:.2g} architectures: set ranking.archs '
-        'to how many to rank.'
-      )
-    return space.random(rng, wanted)
-  archs_AxE = space.enumerate()
+  if wanted is None and space.enumerable:
+    return space.enumerate()
   if wanted is None:
-    return archs_AxE
-  _at_most('ranking.archs', wanted, len(archs_AxE), 'architectures')
-  return archs_AxE[np.sort(rng.choice(len(archs_AxE), wanted, replace=False))]
+    raise ValueError(
+      f'{space.name} has {space.size:.2g} architectures: set ranking.archs '
+      'to how many to rank.'
+    )
+  at_most('ranking.archs', wanted, space.size, 'architectures')
+  return space.some(rng, wanted)
 
 
-def _at_most(name: str, value: int, most: int, unit: str) -> None:
+def at_most(name: str, value: int, most: int, unit: str) -> None:
+  """Raises ValueError where more are asked for than there are."""
   if value > most:
     raise ValueError(f'{name} is {value}; there are {most} {unit}.')

@@ -105,22 +105,20 @@ def choose(
       f'{space.name} has {space.size:.2g} architectures: set --archs to how '
       'many to compare.'
     )
-  rng = streams.rng(seed, 'measure')
-  if not space.enumerable:
-    return space.random(rng, count)
-  archs_AxE = space.enumerate()
-  return archs_AxE[np.sort(rng.choice(len(archs_AxE), count, replace=False))]
+  return space.some(streams.rng(seed, 'measure'), count)
 
 
 def check_images(experiment: 'Experiment') -> None:
   """Raises ValueError where there are too few validation images."""
+  from jaxnas import build
+
   given = experiment.config.density
-  needed, there = given.batches * given.batch_size, len(experiment.density)
-  if needed > there:
-    raise ValueError(
-      f'density.batches * density.batch_size is {needed}; there are {there} '
-      'validation images.'
-    )
+  build.at_most(
+    'density.batches * density.batch_size',
+    given.batches * given.batch_size,
+    len(experiment.density),
+    'validation images',
+  )
 
 
 def newest(experiment: 'Experiment', run: Path) -> 'TrainState':

@@ -65,6 +65,14 @@ def switch(
   return nn.switch(index, [nn.remat(b) for b in branches], module, *operands)
 
 
+def position_and_op(names: Sequence[str]) -> tuple[int, int] | None:
+  """Of the choice that a parameter belongs to, from its path; None: of none."""
+  for above, below in itertools.pairwise(names):
+    if above.startswith('position_') and below.startswith('op_'):
+      return int(above.rpartition('_')[2]), int(below.rpartition('_')[2])
+  return None
+
+
 def used_by_choices(params: Any, arch_E: Arch) -> Any:
   """Booleans by leaf: which parameters an architecture trains.
 
@@ -74,11 +82,10 @@ def used_by_choices(params: Any, arch_E: Arch) -> Any:
 
   def used(path, leaf):
     del leaf
-    names = [key.key for key in path]
-    for above, below in itertools.pairwise(names):
-      if above.startswith('position_') and below.startswith('op_'):
-        position, op = (int(name.rpartition('_')[2]) for name in (above, below))
-        return jnp.asarray(arch_E)[position] == op
-    return jnp.bool_(True)
+    found = position_and_op([key.key for key in path])
+    if found is None:
+      return jnp.bool_(True)
+    position, op = found
+    return jnp.asarray(arch_E)[position] == op
 
   return jax.tree_util.tree_map_with_path(used, params)

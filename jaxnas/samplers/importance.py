@@ -9,7 +9,6 @@ here cells that share one array have one norm, over all of it.
 """
 
 import math
-import re
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +17,9 @@ import optax
 from flax.traverse_util import flatten_dict
 from jaxtyping import Array, Float, Int
 
+from jaxnas.nn.choice import position_and_op
 from jaxnas.samplers.base import Feedback, Sampler
 from jaxnas.spaces import Space
-
-# Where a choice keeps the parameters of an op.
-OF_AN_OP = re.compile(r'(?:.*/)?position_\d+/op_(\d+)/')
 
 
 class ImportanceState(NamedTuple):
@@ -147,11 +144,11 @@ def _check(space: Space, steps_per_epoch: int, epochs: int) -> None:
 def _norms(gradient: Any, ops: int) -> Float[Array, ' O']:
   """Of the gradients of each op's parameters, summed over all positions."""
   norms_O = [jnp.zeros((), jnp.float32)] * ops
-  flat: dict[str, Any] = flatten_dict(gradient, sep='/')
-  for name, leaf in flat.items():
-    if found := OF_AN_OP.match(name):
+  flat: dict[tuple[str, ...], Any] = flatten_dict(gradient)
+  for names, leaf in flat.items():
+    if found := position_and_op(names):
       square = jnp.square(leaf.astype(jnp.float32)).sum()
-      norms_O[int(found[1])] += jnp.sqrt(square)
+      norms_O[found[1]] += jnp.sqrt(square)
   return jnp.stack(norms_O)
 
 

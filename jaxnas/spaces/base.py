@@ -111,6 +111,19 @@ class Space:
       np.int32
     )
 
+  def some(
+    self, rng: np.random.Generator, count: int
+  ) -> Int[np.ndarray, 'A E']:
+    """Different architectures, in the order of the enumeration.
+
+    Where they are too many to list, independent draws. `count` is at most how
+    many there are.
+    """
+    if not self.enumerable:
+      return self.random(rng, count)
+    archs_AxE = self.enumerate()
+    return archs_AxE[np.sort(rng.choice(len(archs_AxE), count, replace=False))]
+
   def canonical(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> Int[np.ndarray, 'A E']:
