@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import data, density_config, samplers, spaces, streams, supernets
+from jaxnas import (
+  data,
+  density_config,
+  rebuilding,
+  sampler_config,
+  samplers,
+  spaces,
+  streams,
+  supernets,
+)
 from jaxnas.config import Config, flatten
+from jaxnas.held_out import HeldOut, splits
 from jaxnas.training import metrics, optimizer, step
+from jaxnas.validation import at_most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +38,7 @@ class Experiment:
   init_state: Callable[[], step.TrainState]
   step_fn: step.Step
   training: data.Training
-  ranking: data.Split
-  density: data.Split
+  held_out: HeldOut
   ranking_archs_AxE: Int[np.ndarray, 'A E']
   skipped: set[str]
   """Names of images that could not be read so far."""
@@ -37,10 +46,7 @@ class Experiment:
   @property
   def paths(self) -> int:
     """Architectures in a step."""
-    drawn = jax.eval_shape(
-      lambda: self.sampler.sample(self.sampler.init(), jax.random.key(0))
-    )
-    return drawn.shape[0]
+    return samplers.paths(self.sampler)
 
   @property
   def warmup_steps(self) -> int:
@@ -128,36 +134,6 @@ def network(
   )
 
 
-def proposal(
-  config: Config, space: spaces.Space, steps_per_epoch: int
-) -> samplers.Sampler:
-  """What debiasing multiplies, given those options that it names.
-
-  Raises ValueError where it cannot serve the space, or is asked for rewards
-  that it does not read.
-  """
-  epochs = config.warmup_epochs + config.epochs
-  options = {
-    **dataclasses.asdict(config.sampler),
-    'steps_per_epoch': steps_per_epoch,
-    'epochs': epochs,
-    'warmup_steps': config.warmup_epochs * steps_per_epoch,
-    'steps': epochs * steps_per_epoch,
-    'clip_norm': config.optimizer.clip_norm,
-  }
-  make = samplers.PROPOSALS[config.sampler.name]
-  named = inspect.signature(make).parameters
-  made = make(
-    space, **{name: v for name, v in options.items() if name in named}
-  )
-  if config.sampler.reward_every != 1 and not made.rewards:
-    raise ValueError(
-      'sampler.reward_every is of samplers that read rewards; '
-      f'{config.sampler.name} reads none.'
-    )
-  return made
-
-
 def sgd(config: Config, epochs: int, steps_per_epoch: int) -> Any:
   """The optimizer over `epochs` epochs."""
   given = config.optimizer
@@ -224,20 +200,25 @@ def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
   )
 
 
-def experiment(config: Config) -> Experiment:
-  """Raises ValueError or FileNotFoundError, one line, before any work."""
+def experiment(
+  config: Config, loaded: data.DataSet | None = None
+) -> Experiment:
+  """Raises ValueError or FileNotFoundError, one line, before any work.
+
+  `loaded` are the config's images, where they are at hand.
+  """
   check_extras(config)
-  seed, compute = config.seed, dtype(config.precision)
-  loaded = images(config)
+  loaded = images(config) if loaded is None else loaded
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
-  net = network(config, space, affine=config.supernet.affine)
+  member = network(config, space, affine=config.supernet.affine)
   train_T, validation_V = divide(config, loaded)
-  batches = training(config, loaded, train_T)
-  sampler = density_config.sampler(
-    config, space, net, proposal(config, space, batches.steps_per_epoch)
+  batches = batches_of(config, space, loaded, train_T)
+  sampler = sampler_config.sampler(
+    config, space, member, batches.steps_per_epoch
   )
-  density_config.check(config, space, net)
-  rewards = None
+  net = member
+  if config.sampler.name == 'mixture':
+    net = supernets.Mixture(member, config.sampler.members)
   if sampler.rewards:
     rewards = data.training(
       loaded,
@@ -245,59 +226,77 @@ def experiment(config: Config) -> Experiment:
       batch_size=config.data.batch_size,
       crop_padding=0,
       flip=False,
-      dtype=compute,
+      dtype=dtype(config.precision),
     )
     batches = data.with_rewards(batches, rewards)
-
-  part = 'test' if config.ranking.split == 'test' else 'train'
-  pool_M = np.arange(len(loaded.y_test)) if part == 'test' else validation_V
-  ranking_M = streams.rng(seed, 'ranking').permutation(pool_M)
-  if not len(ranking_M):
-    raise ValueError(
-      'there are no validation images to rank on: lower data.train_fraction, '
-      'or set ranking.split test.'
-    )
-  wanted = config.ranking.images or len(ranking_M)
-  at_most('ranking.images', wanted, len(ranking_M), 'images')
-  needed = config.density.batches * config.density.batch_size
-  density_M = streams.rng(seed, 'density').permutation(validation_V)
-  if density_config.estimates(config):
-    at_most(
-      'density.batches * density.batch_size',
-      needed,
-      len(density_M),
-      'validation images',
-    )
-
+  held_out = splits(config, loaded, validation_V, dtype(config.precision))
+  first, archs_AxF = sampler.init(), None
+  if space.enumerable:
+    archs_AxF = sampler.route(first, space.enumerate())
+    rebuilding.check(config, net, archs_AxF, len(held_out.rebuild))
+  density_config.check(config, space, net, archs_AxF)
   updates = sgd(
     config, config.warmup_epochs + config.epochs, batches.steps_per_epoch
   )
   count = samplers.counter(space)
-  some_arch_E = np.zeros(space.positions, np.int32)
+  some_1xE = np.zeros((1, space.positions), np.int32)
   return Experiment(
     config=config,
     space=space,
     net=net,
     sampler=sampler,
     init_state=lambda: step.init_state(
-      net, sampler, updates, count, supernets.init(net, some_arch_E, seed)
+      net,
+      sampler,
+      updates,
+      count,
+      supernets.init(net, sampler.route(first, some_1xE)[0], config.seed),
+      images=batches.order.init(),
     ),
     step_fn=step.make_step(
       net,
       sampler,
       updates,
-      batches.batch,
+      batches,
       count,
-      seed=seed,
+      seed=config.seed,
       label_smoothing=config.optimizer.label_smoothing,
-      reward_batch=batches.reward,
       reward_every=config.sampler.reward_every,
     ),
     training=batches,
-    ranking=data.split(loaded, part, ranking_M[:wanted], compute),
-    density=data.split(loaded, 'train', density_M[:needed], compute),
+    held_out=held_out,
     ranking_archs_AxE=ranking_archs(config, space),
     skipped=getattr(loaded, 'skipped', set()),
+  )
+
+
+def batches_of(
+  config: Config,
+  space: spaces.Space,
+  loaded: data.DataSet,
+  train_T: Int[np.ndarray, ' T'],
+) -> data.Training:
+  """Those of a supernet: under its budget, in the order its sampler asks for.
+
+  Raises ValueError where images that are streamed should be drawn by
+  importance.
+  """
+  batches = training(config, loaded, train_T)
+  batches = batches._replace(
+    steps_per_epoch=sampler_config.steps_per_epoch(
+      config, space, batches.steps_per_epoch
+    )
+  )
+  given = config.sampler
+  if given.name != 'importance' or given.variant == 'path':
+    return batches
+  if isinstance(loaded, data.Photos):
+    raise ValueError(
+      f'sampler importance draws images in memory; {config.data.name} is '
+      'streamed: set sampler.variant path.'
+    )
+  return data.with_importance(
+    batches, config.data.batch_size, config.warmup_epochs + config.epochs
   )
 
 
@@ -315,9 +314,3 @@ def ranking_archs(
     )
   at_most('ranking.archs', wanted, space.size, 'architectures')
   return space.some(rng, wanted)
-
-
-def at_most(name: str, value: int, most: int, unit: str) -> None:
-  """Raises ValueError where more are asked for than there are."""
-  if value > most:
-    raise ValueError(f'{name} is {value}; there are {most} {unit}.')

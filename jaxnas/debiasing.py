@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +31,7 @@ def debias(
 ) -> 'TrainState':
   """Debiases from here on, where a density is due before this epoch."""
   config = experiment.config
-  since = epoch - config.warmup_epochs
-  every = config.density.refresh_epochs
-  due = since == 0 or (every is not None and since > 0 and since % every == 0)
-  if not (config.debiases and due and config.epochs):
+  if epoch not in due(config):
     return state
   estimated = current(experiment, state, poll)
   density.save(
@@ -42,12 +39,17 @@ def debias(
     workdir / 'density.npz',
     density_config.facts(config, int(state.step)),
   )
-  if isinstance(state.sampler, samplers.DebiasedState):
-    fed, text = feed_exact(experiment, state.sampler, estimated.alpha_A)
-  else:
-    fed, text = feed_candidates(experiment, state.sampler, estimated.alpha_A)
+  fed, text = feed(experiment, state.sampler, estimated.alpha_A)
   print(text)
   return dataclasses.replace(state, sampler=fed)
+
+
+def due(config: Config) -> range:
+  """Epochs before which the density is estimated."""
+  first, epochs = config.warmup_epochs, config.epochs if config.debiases else 0
+  return range(
+    first, first + epochs, config.density.refresh_epochs or epochs or 1
+  )
 
 
 def current(
@@ -64,9 +66,10 @@ def current(
   if config.density.file is not None:
     return density.load(Path(config.density.file), space.enumerate())
   if config.density.estimator == 'prototypes':
-    return of_prototypes(experiment, state.sampler.density)
+    online = samplers.of_archs(state.sampler).density
+    return of_prototypes(experiment, online)
   return density_config.estimate(
-    config, density_config.subject(experiment, state.params), poll
+    config, density_config.subject(experiment, state), poll
   )
 
 
@@ -90,40 +93,59 @@ def of_prototypes(
   return density.Density(archs_AxE, alpha_A.astype(np.float64))
 
 
+def feed(
+  experiment: 'Experiment', state: Any, alpha_A: Float[np.ndarray, ' A']
+) -> tuple[Any, str]:
+  """The sampler's state with this density, and what that does."""
+  within = samplers.of_archs(state)
+
+  def whole(fed):
+    return state._replace(archs=fed) if within is not state else fed
+
+  if isinstance(within, samplers.DebiasedState):
+    fed, text = feed_exact(
+      experiment.config,
+      lambda fed: experiment.sampler.log_prob(whole(fed)),
+      within,
+      alpha_A,
+    )
+  else:
+    fed, text = feed_candidates(experiment.config, within, alpha_A)
+  return whole(fed), text
+
+
 def feed_exact(
-  experiment: 'Experiment',
+  config: Config,
+  log_prob: Callable[[samplers.DebiasedState], Any],
   state: samplers.DebiasedState,
   alpha_A: Float[np.ndarray, ' A'],
 ) -> tuple[samplers.DebiasedState, str]:
-  """The sampler's state with this density, and what that does."""
-  alpha_A, _ = scaled(experiment.config, alpha_A)
-  log_prob = experiment.sampler.log_prob
+  """As `feed`, where every architecture has its exact probability."""
+  alpha_A, _ = scaled(config, alpha_A)
   undebiased = samplers.with_density(state, 0 * alpha_A, 1.0)
-  tau = temperature(
-    experiment.config, np.asarray(log_prob(undebiased)), alpha_A
-  )
+  tau = temperature(config, np.asarray(log_prob(undebiased)), alpha_A)
   state = samplers.with_density(state, alpha_A, tau)
   return state, samplers.describe(alpha_A, tau, np.asarray(log_prob(state)))
 
 
 def feed_candidates(
-  experiment: 'Experiment',
+  config: Config,
   state: samplers.CandidatesState,
   alpha_A: Float[np.ndarray, ' A'],
 ) -> tuple[samplers.CandidatesState, str]:
-  """The sampler's state with this density, and what that would do exactly.
+  """As `feed`, with what choice among candidates would do exactly.
 
   Prototypes stay as they are, and the temperature suits densities such as
   these. That the proposal is uniform is assumed.
   """
-  alpha_A, unit = scaled(experiment.config, alpha_A)
+  alpha_A, unit = scaled(config, alpha_A)
   uniform_A = np.full(len(alpha_A), -np.log(len(alpha_A)))
-  tau = temperature(experiment.config, uniform_A, alpha_A)
+  tau = temperature(config, uniform_A, alpha_A)
   logits_A = -alpha_A / tau
   logp_A = logits_A - np.logaddexp.reduce(logits_A)
   text = samplers.describe(alpha_A, tau, logp_A)
   state = state._replace(tau=np.float32(tau * unit))
-  if experiment.config.density.estimator != 'prototypes':
+  if config.density.estimator != 'prototypes':
     state = state._replace(density=np.float32(alpha_A * unit))
   return state, text
 

@@ -7,75 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 from jaxtyping import Int
 
-from jaxnas import density, samplers, spaces, supernets
-from jaxnas.config import Config, Debias
+from jaxnas import density, spaces, supernets
+from jaxnas.config import Config
 from jaxnas.density import prototypes, tensors
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
-
-
-def sampler(
-  config: Config, space: spaces.Space, net: Any, proposal: samplers.Sampler
-) -> samplers.Sampler:
-  """A proposal, ready to be debiased: until then it is the proposal.
-
-  Raises ValueError where no density can be had of so large a space, or where
-  candidates are asked for that are not chosen among.
-  """
-  densities = None
-  if config.density.estimator == 'prototypes':
-    names, dimension = clustered(config, space, net)
-    densities = samplers.clustered(
-      functools.partial(
-        prototypes.init, config.density.prototypes, dimension, space.positions
-      ),
-      lookup(config, space),
-      names,
-    )
-  elif config.debiases and not space.enumerable:
-    raise ValueError(
-      f'{space.name} has {space.size:.2g} architectures, too many for the '
-      'density of each: set density.estimator prototypes.'
-    )
-  elif proposal.together and space.enumerable:
-    densities = samplers.listed(space)
-  if densities is not None:
-    return samplers.among_candidates(
-      proposal, densities, candidates=config.debias.candidates
-    )
-  if config.debias.candidates != Debias.candidates:
-    raise ValueError(
-      'debias.candidates is of density.estimator prototypes and of sampler '
-      'fair; elsewhere every architecture has its exact probability.'
-    )
-  if not space.enumerable:
-    return proposal
-  return samplers.debiased(
-    proposal, space.enumerate(), paths=config.sampler.paths
-  )
-
-
-def clustered(
-  config: Config, space: spaces.Space, net: Any
-) -> tuple[tuple[str, ...], int]:
-  """Tensors whose gradients prototypes cluster, and how long they are.
-
-  Raises ValueError where an architecture does without one of them.
-  """
-  archs_OxE = every_op(space)
-  params = supernets.shapes(net, archs_OxE[0])['params']
-  names = tensors.select(net, params, archs_OxE, config.density.tensors)
-  if lacking := {*names} - tensors.used_by_all(net, params, archs_OxE):
-    raise ValueError(
-      f'density.estimator prototypes compares what every architecture trains; '
-      f'{min(lacking)} is not: choose other density.tensors.'
-    )
-  by_name: dict[str, Any] = flatten_dict(params, sep='/')
-  return names, sum(by_name[name].size for name in names)
+  from jaxnas.training.step import TrainState
 
 
 def lookup(config: Config, space: spaces.Space) -> Callable[..., Any]:
@@ -116,8 +56,20 @@ def measure(
   )
 
 
-def check(config: Config, space: spaces.Space, net: Any) -> None:
-  """Raises ValueError for a density that cannot be had, before any work."""
+def check(
+  config: Config,
+  space: spaces.Space,
+  net: Any,
+  archs_AxE: Int[np.ndarray, 'A E'] | None,
+) -> None:
+  """Raises ValueError for a density that cannot be had, before any work.
+
+  Args:
+    config: of the experiment.
+    space: of the architectures.
+    net: the supernet.
+    archs_AxE: all architectures as the net takes them; None: too many to list.
+  """
   given = config.density
   if given.log_epochs is not None and not space.enumerable:
     raise ValueError(
@@ -126,8 +78,8 @@ def check(config: Config, space: spaces.Space, net: Any) -> None:
     )
   if given.file is not None:
     density.load(Path(given.file), space.enumerate())
-  elif estimates(config) and space.enumerable:
-    check_archs(config, net, space.enumerate())
+  elif estimates(config) and archs_AxE is not None:
+    check_archs(config, net, archs_AxE)
   if config.debiases and given.measure == 'encoding' and given.file is None:
     # It depends on no weights: what it would be is known now.
     nothing = density.Subject(net, {}, space.enumerate(), [], [])
@@ -168,17 +120,23 @@ def estimates(config: Config) -> bool:
 
 def subject(
   experiment: 'Experiment',
-  params: Any,
+  state: 'TrainState',
   archs_AxE: Int[np.ndarray, 'A E'] | None = None,
 ) -> density.Subject:
-  """The supernet at these weights, on the held-out images of the density."""
+  """The supernet at this state, on the held-out images of the density."""
   batches = np.split(
-    np.arange(len(experiment.density)), experiment.config.density.batches
+    np.arange(len(experiment.held_out.density)),
+    experiment.config.density.batches,
   )
-  images, labels = zip(*map(experiment.density.batch, batches), strict=True)
+  images, labels = zip(
+    *map(experiment.held_out.density.batch, batches), strict=True
+  )
   if archs_AxE is None:
     archs_AxE = experiment.space.enumerate()
-  return density.Subject(experiment.net, params, archs_AxE, images, labels)
+  routed_AxF = experiment.sampler.route(state.sampler, archs_AxE)
+  return density.Subject(
+    experiment.net, state.params, routed_AxF, images, labels
+  )
 
 
 def estimate(
@@ -194,7 +152,7 @@ def estimate(
   """
   given, (net, params, archs_AxE, *_) = config.density, looked_at
   estimator = given.estimator
-  return density.estimate(
+  estimated = density.estimate(
     looked_at,
     measure(config, net, params, archs_AxE),
     'inverse_mean_distance' if estimator == 'prototypes' else estimator,
@@ -203,6 +161,8 @@ def estimate(
     poll=poll,
     features=features,
   )
+  # A density is an architecture's, whichever member of a mixture it has.
+  return estimated._replace(archs_AxE=archs_AxE[:, : net.space.positions])
 
 
 def facts(config: Config, step: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from jaxnas import (
   density_config,
   progress,
   runs,
+  samplers,
   streams,
 )
 from jaxnas.config import Config
@@ -94,10 +95,12 @@ def measured(
 ) -> dict[str, np.ndarray]:
   """What a row holds besides its epoch."""
   config, params = experiment.config, state.params
-  subject = density_config.subject(experiment, params)
+  subject = density_config.subject(experiment, state)
   row = {'alpha_LxA': density_config.estimate(config, subject, poll).alpha_A}
   if config.density.estimator == 'prototypes':
-    online = debiasing.of_prototypes(experiment, state.sampler.density)
+    online = debiasing.of_prototypes(
+      experiment, samplers.of_archs(state.sampler).density
+    )
     row['prototype_alpha_LxA'] = online.alpha_A
 
   archs_AxE = subject.archs_AxE
@@ -138,8 +141,14 @@ def on_batches_of_their_own(
 
   The batches are the next ones of training.
   """
-  batch, seed = jax.jit(experiment.training.batch), experiment.config.seed
-  step = int(state.step)
+  seed, step = experiment.config.seed, int(state.step)
+  order, of_indices = experiment.training.order, experiment.training.batch
+
+  @jax.jit
+  def batch(inputs, step):
+    _, indices_B = order.draw(state.images, inputs, step)
+    return of_indices(inputs, step, indices_B)
+
   inputs = experiment.training.feed(seed, step)
   readout = Gradients(weights(experiment, subject.params))
   for index, arch_E in enumerate(subject.archs_AxE):

@@ -1,6 +1,6 @@
 """Figures of densities and distances, as PNG files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,24 @@ def histogram(
     panel.locator_params(axis='y', integer=True)
     panel.spines[['top', 'right']].set_visible(False)
   panels[0].set_ylabel('architectures')
+  figure.savefig(file, dpi=DPI)
+
+
+def dots(
+  rows: Mapping[str, Sequence[float]], file: Path, *, xlabel: str
+) -> None:
+  """A row of dots for each label, the first on top, and a bar at their mean."""
+  figure = Figure(figsize=(6.0, 0.32 * len(rows) + 1.0), layout='constrained')
+  panel = figure.subplots()
+  for row, values in enumerate(rows.values()):
+    panel.plot(values, [row] * len(values), 'o', color=COLOUR, alpha=0.6)
+    if len(values) > 1:
+      panel.plot(np.mean(values), row, '|', color='black', markersize=14)
+  panel.set_yticks(range(len(rows)), list(rows))
+  panel.set_ylim(len(rows) - 0.5, -0.5)
+  panel.set_xlabel(xlabel)
+  panel.grid(axis='x', alpha=0.3)
+  panel.spines[['top', 'right', 'left']].set_visible(False)
   figure.savefig(file, dpi=DPI)
 
 

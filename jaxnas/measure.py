@@ -7,7 +7,7 @@ functional`.
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
@@ -15,6 +15,7 @@ from jaxtyping import Int
 from jaxnas import cli, measure_tables, runs, spaces
 from jaxnas.config import Config
 from jaxnas.measure_flags import configs_of, parse, seen_with
+from jaxnas.validation import at_most
 
 if TYPE_CHECKING:
   from jaxnas import density
@@ -38,8 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     archs_AxE = choose(spaces.get(run.space), args.archs, run.seed)
     experiment = build.experiment(seen_with(run, args.density))
     check_images(experiment)
+    sampler = experiment.sampler
+    routed_AxF = sampler.route(sampler.init(), archs_AxE)
     for config in configs.values():
-      density_config.check_archs(config, experiment.net, archs_AxE)
+      density_config.check_archs(config, experiment.net, routed_AxF)
     state = newest(experiment, args.run)
     workdir.mkdir(parents=True, exist_ok=True)
   epochs = run.warmup_epochs + run.epochs
@@ -51,11 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
       measured = measure(
         experiment,
-        state.params,
+        state,
         configs,
         archs_AxE,
         workdir,
-        step=int(state.step),
         poll=preemption.check,
       )
     except Stopped:
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       runs.environment(
         run=str(args.run),
         step=int(state.step),
-        images=len(experiment.density),
+        images=len(experiment.held_out.density),
         skipped_images=len(experiment.skipped),
         precision=str(experiment.net.dtype),
       ),
@@ -110,13 +112,11 @@ def choose(
 
 def check_images(experiment: 'Experiment') -> None:
   """Raises ValueError where there are too few validation images."""
-  from jaxnas import build
-
   given = experiment.config.density
-  build.at_most(
+  at_most(
     'density.batches * density.batch_size',
     given.batches * given.batch_size,
-    len(experiment.density),
+    len(experiment.held_out.density),
     'validation images',
   )
 
@@ -140,29 +140,27 @@ def newest(experiment: 'Experiment', run: Path) -> 'TrainState':
 
 def measure(
   experiment: 'Experiment',
-  params: Any,
+  state: 'TrainState',
   configs: Mapping[str, Config],
   archs_AxE: Int[np.ndarray, 'A E'],
   workdir: Path,
   *,
-  step: int,
   poll: Callable[[], None] = lambda: None,
 ) -> 'dict[str, density.Density]':
   """Densities by measure, each saved and its distances drawn when it is done.
 
   Args:
     experiment: from `build.experiment`; its held-out images are looked at.
-    params: shared weights.
+    state: of its training.
     configs: by measure; each with the experiment's batches.
     archs_AxE: what is compared.
     workdir: a folder for density-MEASURE-ESTIMATOR.npz, density.png and
       distances-MEASURE.png.
-    step: of the shared weights, to be noted in the files.
     poll: called before each block; may raise.
   """
   from jaxnas import density, density_config, figures
 
-  subject = density_config.subject(experiment, params, archs_AxE)
+  subject = density_config.subject(experiment, state, archs_AxE)
   out = {}
   for name, config in configs.items():
     estimator = config.density.estimator
@@ -174,11 +172,11 @@ def measure(
     density.save(
       out[name],
       workdir / f'density-{name}-{estimator}.npz',
-      density_config.facts(config, step),
+      density_config.facts(config, int(state.step)),
     )
     if features is not None:
       compared = density_config.measure(
-        config, experiment.net, params, archs_AxE
+        config, subject.net, subject.params, subject.archs_AxE
       )
       distance_AxA = density.matrix(compared.distance, features, poll=poll)
       order_A = np.argsort(-out[name].alpha_A, kind='stable')

@@ -105,11 +105,13 @@ def configs_of(args: Measure, run: Config) -> dict[str, Config]:
   for name in args.measure:
     fields = dataclasses.asdict(args.density)
     fields |= {'measure': name, 'estimator': args.estimator}
-    for field, owner, value in validation.USED_WITH:
+    for field, owner, *values in validation.USED_WITH:
       section, _, field = field.partition('.')
-      if section == 'density' and fields[owner.partition('.')[2]] != value:
+      if section == 'density' and (
+        fields[owner.partition('.')[2]] not in values
+      ):
         of_run = fields[field] == getattr(run.density, field)
-        if of_run or value in chosen[owner]:
+        if of_run or {*values} & {*chosen[owner]}:
           fields[field] = getattr(Density, field)
     out[name] = dataclasses.replace(run.undebiased(), density=Density(**fields))
     validation.validate(out[name])

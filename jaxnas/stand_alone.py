@@ -62,7 +62,7 @@ def make_trainer(
     net,
     sampler,
     built.optimizer,
-    batches.batch,
+    batches,
     count,
     seed=config.seed,
     label_smoothing=config.optimizer.label_smoothing,

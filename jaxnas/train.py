@@ -107,7 +107,7 @@ def train(
   Returns:
     What correlation.json holds.
   """
-  from jaxnas import evaluation, rank, streams
+  from jaxnas import compute, evaluation, rank, streams
   from jaxnas.training.preemption import Preemption
 
   config = experiment.config
@@ -120,14 +120,15 @@ def train(
     tables.dump(table, workdir / 'table.json', data=config.data.name)
   predictions = workdir / 'predictions.npz'
   archs_AxE = experiment.ranking_archs_AxE
+  held_out = experiment.held_out.ranking
   if not predictions.exists():
-    variables = train_supernet(experiment, workdir, warmup_from, preemption)
+    state = train_supernet(experiment, workdir, warmup_from, preemption)
     accuracy_A = evaluation.accuracies(
       experiment.net,
-      variables,
-      archs_AxE,
-      experiment.ranking.batch,
-      len(experiment.ranking),
+      state.variables,
+      experiment.sampler.route(state.sampler, archs_AxE),
+      held_out.batch,
+      len(held_out),
       batch_size=config.ranking.batch_size,
       poll=preemption.check,
     )
@@ -143,9 +144,10 @@ def train(
   summary = {
     'space': config.space,
     'split': config.ranking.split,
-    'images': len(experiment.ranking),
+    'images': len(held_out),
     'bn': config.ranking.bn,
     'skipped_images': int(predicted['skipped_images']),
+    'compute': compute.spent(experiment),
     **rank.correlate(
       experiment.space,
       archs_AxE,
@@ -155,6 +157,7 @@ def train(
     ),
   }
   runs.write_json(workdir / 'correlation.json', summary)
+  print(f'{workdir}: {compute.describe(summary["compute"])}')
   return summary
 
 
@@ -163,9 +166,9 @@ def train_supernet(
   workdir: Path,
   warmup_from: Path | None,
   preemption: 'Preemption',
-) -> Any:
-  """From the newest checkpoint to the end; returns the variables."""
-  from jaxnas import build, debiasing, density_log
+) -> 'TrainState':
+  """From the newest checkpoint to the end."""
+  from jaxnas import build, debiasing, density_log, rebuilding
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
@@ -176,6 +179,8 @@ def train_supernet(
 
   def before_epoch(state: 'TrainState', epoch: int) -> 'TrainState':
     density_log.write(experiment, state, epoch, workdir, preemption.check)
+    # The density is solved for against the proposal as it is from here on.
+    state = rebuilding.rebuild(experiment, state, epoch, preemption.check)
     return debiasing.debias(experiment, state, epoch, workdir, preemption.check)
 
   with Checkpoints(
@@ -228,7 +233,7 @@ def train_supernet(
     if experiment.space.enumerable
     else {'samples_ExO': np.asarray(state.samples)},
   )
-  return state.variables
+  return state
 
 
 def find_table(

@@ -1,5 +1,7 @@
 """Whether the fields of a Config are in range and agree with each other."""
 
+import dataclasses
+
 import numpy as np
 
 from jaxnas.config import ALTERNATIVES, Config, Data, Density, flatten
@@ -16,6 +18,8 @@ RANGES: dict[str, tuple[float, float]] = {
   'data.workers': (0, np.inf),
   'sampler.paths': (1, np.inf),
   'sampler.cost_bins': (1, np.inf),
+  'sampler.rebuilds': (1, np.inf),
+  'sampler.members': (2, np.inf),
   'sampler.reward_every': (1, np.inf),
   'debias.effective_fraction': (0, 1),
   'debias.candidates': (1, np.inf),
@@ -50,7 +54,7 @@ POSITIVE = (
   'optimizer.clip_norm',
 )
 
-# (fields, what they belong to, and its value where they are used)
+# (field, what it belongs to, and the values at which that uses it)
 USED_WITH = (
   ('density.tensors', 'density.measure', 'gradient'),
   ('density.combine', 'density.measure', 'gradient'),
@@ -62,7 +66,9 @@ USED_WITH = (
   ('density.prototypes', 'density.estimator', 'prototypes'),
   ('density.lookup', 'density.estimator', 'prototypes'),
   ('sampler.cost_bins', 'sampler.name', 'uniform'),
-  ('sampler.variant', 'sampler.name', 'tree'),
+  ('sampler.variant', 'sampler.name', 'importance', 'tree'),
+  ('sampler.rebuilds', 'sampler.variant', 'iterative', 'hierarchical'),
+  ('sampler.members', 'sampler.name', 'mixture'),
 )
 
 
@@ -104,11 +110,19 @@ def validate(config: Config) -> None:
       'random anyway.'
     )
   untouched = flatten(Config())
-  for name, owner, value in USED_WITH:
-    if flat[name] != untouched[name] and flat[owner] != value:
+  for name, owner, *values in USED_WITH:
+    if flat[name] != untouched[name] and flat[owner] not in values:
       raise ValueError(
-        f'{name} is of {owner} {value}; {owner} {flat[owner]} does not use it.'
+        f'{name} is of {owner} {" and ".join(values)}; {owner} {flat[owner]} '
+        'does not use it.'
       )
+  if config.sampler.variant in ('iterative', 'hierarchical') and not (
+    config.warmup_epochs and config.epochs
+  ):
+    raise ValueError(
+      f'sampler.variant {config.sampler.variant} builds its tree after the '
+      'warm-up: set warmup_epochs and epochs above 0.'
+    )
   if debias.baseline and not config.debiases:
     raise ValueError(
       'debias.baseline needs debiasing: set debias.temperature or '
@@ -166,3 +180,23 @@ def validate(config: Config) -> None:
       f'optimizer.floor_lr {config.optimizer.floor_lr} is above '
       f'optimizer.peak_lr {config.optimizer.peak_lr}.'
     )
+
+
+def without_unused(config: Config, section: str) -> Config:
+  """The config with those fields of a section at their defaults that the
+  chosen method does not use."""
+  untouched = flatten(Config())
+  for name, owner, *values in USED_WITH:
+    prefix, _, field = name.partition('.')
+    if prefix == section and flatten(config)[owner] not in values:
+      fields = dataclasses.replace(
+        getattr(config, section), **{field: untouched[name]}
+      )
+      config = dataclasses.replace(config, **{section: fields})
+  return config
+
+
+def at_most(name: str, value: int, most: int, unit: str) -> None:
+  """Raises ValueError where more are asked for than there are."""
+  if value > most:
+    raise ValueError(f'{name} is {value}; there are {most} {unit}.')

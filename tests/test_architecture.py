@@ -16,16 +16,30 @@ FLOORS = (
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
   {'training', 'evaluation'},
+  {'searchers'},
   {
     'build',
     'cli',
+    'compute',
     'debiasing',
     'density_config',
     'density_log',
+    'held_out',
     'measure_flags',
     'measure_tables',
+    'rebuilding',
+    'sampler_config',
   },
-  {'train', 'retrain', 'stand_alone', 'rank', 'prepare', 'measure'},
+  {
+    'train',
+    'retrain',
+    'stand_alone',
+    'rank',
+    'prepare',
+    'measure',
+    'compare',
+    'compare_tables',
+  },
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 

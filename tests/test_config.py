@@ -94,7 +94,7 @@ def test_off_replaces_nothing(tmp_path):
   [
     (['--optimizer.peek_lr', '1'], '--optimizer.peak_lr'),
     (['--epochs', 'many'], 'many'),
-    (['--sampler.name', 'random'], 'uniform'),
+    (['--ranking.split', 'train'], 'validation'),
   ],
 )
 def test_typos_are_refused_with_a_suggestion(capsys, flags, says):

@@ -89,7 +89,7 @@ def test_the_last_row_is_the_final_density(online):
   _, run = online
   log = runs.read_npz(run / 'density_log.npz')
   experiment, state = build.experiment(runs.read_config(run)), final_state(run)
-  subject = density_config.subject(experiment, state.params)
+  subject = density_config.subject(experiment, state)
   fine = density_config.estimate(experiment.config, subject)
   np.testing.assert_allclose(log['alpha_LxA'][-1], fine.alpha_A, rtol=1e-5)
   alpha_A = prototypes.linear(
@@ -108,7 +108,7 @@ def test_distances_by_tensor_are_those_of_pairs(online):
   some_AxE = ARCHS_AxE[
     streams.rng(0, 'density log').choice(81, density_log.SOME, replace=False)
   ]
-  subject = density_config.subject(experiment, state.params, some_AxE)
+  subject = density_config.subject(experiment, state, some_AxE)
   measure = density.gradient(
     experiment.net, state.params, some_AxE, tensor_set='all'
   )
@@ -131,7 +131,7 @@ def test_distances_by_tensor_are_those_of_pairs(online):
 def test_training_distances_use_a_batch_an_architecture(online):
   _, run = online
   experiment, state = build.experiment(runs.read_config(run)), final_state(run)
-  subject = density_config.subject(experiment, state.params, ARCHS_AxE[[5, 5]])
+  subject = density_config.subject(experiment, state, ARCHS_AxE[[5, 5]])
   own = lambda: density_log.on_batches_of_their_own(  # noqa: E731
     experiment, state, subject
   )

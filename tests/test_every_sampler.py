@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from test_training import final_state, flags_in, metrics
 
-from jaxnas import build, config, runs, samplers, spaces, train
+from jaxnas import (
+  build,
+  config,
+  runs,
+  sampler_config,
+  samplers,
+  spaces,
+  train,
+)
 
 DIGITS = spaces.get('digits')
 ARCHS_AxE = DIGITS.enumerate()
@@ -73,7 +81,7 @@ def test_debiasing_keeps_what_a_proposal_says_of_itself():
 @pytest.mark.parametrize('name', samplers.PROPOSALS)
 def test_is_made_from_the_config_alone(name):
   given = config.Config(sampler=config.Sampler(name=name))
-  sampler = build.proposal(given, DIGITS, steps_per_epoch=5)
+  sampler = sampler_config.proposal(given, DIGITS, steps_per_epoch=5)
   archs_PxE = np.asarray(sampler.sample(sampler.init(), jax.random.key(0)))
   DIGITS.validate(archs_PxE)
   assert sampler.rewards == (name in ('boltzmann', 'tree'))
@@ -88,13 +96,13 @@ def test_is_made_from_the_config_alone(name):
     ('mobilenet', {'name': 'tree'}, 'sampler tree needs'),
     ('mobilenet', {'name': 'uniform', 'cost_bins': 5}, 'sampler.cost_bins'),
     ('digits', {'name': 'fair', 'paths': 2}, 'fair'),
-    ('digits', {'name': 'uniform', 'reward_every': 2}, 'uniform reads none'),
+    ('digits', {'name': 'mixtur'}, 'Did you mean mixture'),
   ],
 )
 def test_what_a_sampler_cannot_serve_is_refused(space, fields, says):
   given = config.Config(sampler=config.Sampler(**fields))
   with pytest.raises(ValueError, match=says) as raised:
-    build.proposal(given, spaces.get(space), steps_per_epoch=5)
+    sampler_config.proposal(given, spaces.get(space), steps_per_epoch=5)
   assert '\n' not in str(raised.value)
 
 

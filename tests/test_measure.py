@@ -77,7 +77,7 @@ def final(run, **fields):
   experiment = build.experiment(given)
   state = measure.newest(experiment, run)
   assert int(state.step) == 10
-  return density_config.subject(experiment, state.params), given
+  return density_config.subject(experiment, state), given
 
 
 def test_all_measures_in_one_call(run, capsys, monkeypatch):

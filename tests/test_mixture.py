@@ -8,10 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnas import spaces, supernets
-from jaxnas.samplers import mixture as module
+from jaxnas import samplers, spaces, supernets
 from jaxnas.samplers.base import Feedback
-from jaxnas.samplers.mixture import mixture
+from jaxnas.samplers.mixture import route as routes
 from jaxnas.spaces.chain import Block, Stage, chain
 from jaxnas.supernets.mixture import Mixture
 
@@ -33,7 +32,12 @@ TINY = supernets.build(
   )
 )
 
-route = jax.jit(module.route)
+route = jax.jit(routes)
+
+
+def mixture(space, *, paths=1, **options):
+  archs = samplers.uniform(space, paths=paths)
+  return samplers.mixture(archs, space, **options)
 
 
 def heard(arch_E, reward):

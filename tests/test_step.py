@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from jaxnas import build, config, retrain, runs, spaces, supernets
+from jaxnas.data import Training
 from jaxnas.samplers import Feedback, Sampler
 from jaxnas.training import loop, step
 from jaxnas.training.optimizer import sgd
@@ -20,6 +21,8 @@ SPACE = spaces.get('digits')
 ARCH = (1, 0, 2, 1)
 X = jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
 Y = jnp.arange(6) % 10
+# Steps are called by hand.
+FEED = iter
 
 
 def fixed(arch):
@@ -45,7 +48,7 @@ def test_label_smoothing_average_and_running_statistics():
     net,
     sampler,
     optimizer,
-    lambda inputs, step: inputs,
+    Training(FEED, lambda inputs, *_: inputs, 1, 6),
     count,
     seed=0,
     label_smoothing=0.1,
@@ -124,10 +127,15 @@ def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
     net,
     sampler,
     optimizer,
-    lambda inputs, step: inputs,
+    Training(
+      FEED,
+      lambda inputs, *_: inputs,
+      1,
+      6,
+      reward=lambda inputs, step: (X[::-1] + step, Y),
+    ),
     count,
     seed=0,
-    reward_batch=lambda inputs, step: (X[::-1] + step, Y),
     reward_every=2,
   )
   after, _ = step_fn(state, (X, Y))

@@ -49,20 +49,39 @@ class Supernet:
 class Sampler:
   """Which architectures a training step uses."""
 
-  name: Literal[
-    'uniform', 'fair', 'boltzmann', 'importance', 'novelty', 'tree'
-  ] = 'uniform'
-  """The proposal that debiasing multiplies."""
+  name: str = 'uniform'
+  """The proposal that debiasing multiplies: uniform, fair, boltzmann,
+  importance, novelty, tree or mixture."""
+  variant: (
+    Literal[
+      'both',
+      'path',
+      'data',
+      'default',
+      'prioritized',
+      'iterative',
+      'hierarchical',
+    ]
+    | None
+  ) = None
+  """Of importance: both (if None), path or data. Of tree: default (if None),
+  prioritized, iterative or hierarchical."""
   paths: int = 1
   """Architectures in a step; their gradients are summed. fair: as many as a
   position has ops, whatever this says."""
+  budget: Literal['steps', 'paths'] = 'steps'
+  """An epoch is a step for every batch of images, or has so many fewer steps
+  as a step has paths: as many path-gradients whatever the sampler."""
   cost_bins: int | None = None
   """Of uniform: draw one of so many bins of multiply-adds first."""
-  variant: Literal['default', 'prioritized'] = 'default'
-  """Of tree: whether an op's average reward counts beside its branch's."""
+  rebuilds: int | None = None
+  """Of tree, iterative and hierarchical: how often the tree is built, first
+  after the warm-up and then at even intervals. None: 4 and 1."""
+  members: int = 2
+  """Of mixture: supernets, each as large as the one of other samplers."""
   reward_every: int = 1
-  """Of boltzmann and tree: steps from one with a validation batch to the
-  next."""
+  """Of boltzmann, tree and mixture: steps from one with a validation batch to
+  the next."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +94,8 @@ class Debias:
   temperature: float | None = None
   """Temperature on the scale of this run's densities."""
   effective_fraction: float | None = None
-  """Solve for the temperature at which 1/sum P^2 is this share of the space."""
+  """Solve for the temperature at which 1/sum P^2 is this share of what it is
+  undebiased: of the space, where the proposal is uniform."""
   baseline: bool = False
   """Also train without debiasing from the same warm-up, and print both."""
   candidates: int = 16

@@ -17,6 +17,7 @@ from jaxnas.data.pipeline import Training as Training
 from jaxnas.data.pipeline import divide as divide
 from jaxnas.data.pipeline import split as split
 from jaxnas.data.pipeline import training as training
+from jaxnas.data.pipeline import with_importance as with_importance
 from jaxnas.data.pipeline import with_rewards as with_rewards
 from jaxnas.data.stream import OnError
 

@@ -48,16 +48,18 @@ class Inputs:
   """Of the images in this epoch."""
   key: Any
   """Of the augmentation; a step folds its number in."""
+  draw_key: Any
+  """Of draws by importance; a step folds its number in."""
 
 
 def feed(
   images: DeviceImages, seed: int, step: int, steps_per_epoch: int
 ) -> Generator[Inputs]:
   """Inputs of a step and of those that follow, without end."""
-  key = streams.key(seed, 'augment')
+  keys = streams.key(seed, 'augment'), streams.key(seed, 'images')
   for epoch in itertools.count(step // steps_per_epoch):
     order_N = epoch_order(seed, epoch, len(images.y_N))
-    inputs = Inputs(images, order_N, key)
+    inputs = Inputs(images, order_N, *keys)
     while step < (epoch + 1) * steps_per_epoch:
       yield inputs
       step += 1

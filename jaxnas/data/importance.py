@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxnas.data.order import Order
+
 
 class Importance(NamedTuple):
   """Arrays only: a checkpoint holds them, and a jitted step updates them."""
@@ -93,3 +95,32 @@ def draw(
   return jax.random.choice(
     key, len(state.weight_N), (batch_size,), p=state.weight_N
   ).astype(jnp.int32)
+
+
+def by_importance(
+  count: int, batch_size: int, *, steps_per_epoch: int, epochs: int
+) -> Order:
+  """Draws of `count` images, whose probabilities change after every epoch.
+
+  Where a step trains several architectures, each notes the same images: all
+  but the first are later sights (inferred; the authors train one).
+
+  Args:
+    count: N.
+    batch_size: B.
+    steps_per_epoch: after so many steps an epoch ends, and its successor's
+      first draw looks back on it.
+    epochs: E, both phases of a run.
+  """
+
+  def of_step(state, inputs, step):
+    state = jax.lax.cond(
+      step % steps_per_epoch == 0,
+      lambda state: end_epoch(state, step // steps_per_epoch / epochs),
+      lambda state: state,
+      state,
+    )
+    key = jax.random.fold_in(inputs.draw_key, step)
+    return state, draw(state, key, batch_size)
+
+  return Order(lambda: init(count), of_step, note)

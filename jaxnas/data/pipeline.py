@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int
 from jaxnas import streams
 from jaxnas.data import device, stream
 from jaxnas.data.images import Images
+from jaxnas.data.importance import by_importance
+from jaxnas.data.order import Order, shuffled
 from jaxnas.data.photos import Photos
 
 DataSet = Images | Photos
@@ -23,11 +25,17 @@ class Training(NamedTuple):
 
   feed: Callable[[int, int], Generator[Any]]
   """(seed, step) -> inputs of that step and of those that follow."""
-  batch: Callable[[Any, Int[Array, '']], tuple[Array, Array]]
-  """(inputs, step) -> images as the network takes them and labels, in jit."""
+  batch: Callable[[Any, Int[Array, ''], Any], tuple[Array, Array]]
+  """(inputs, step, indices_B) -> images as the network takes them and labels,
+  in jit; the indices are those of `order`."""
   steps_per_epoch: int
+  """As many as the images fill; a budget may want fewer."""
+  images: int
+  """How many there are to train on."""
+  order: Order = Order()
   reward: Callable[[Any, Int[Array, '']], tuple[Array, Array]] | None = None
-  """As `batch`, of validation images, where the feed brings them."""
+  """(inputs, step) -> validation images and labels, in jit, where the feed
+  brings them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +148,7 @@ def training(
     images, images.x_train[indices_T], images.y_train[indices_T]
   )
 
-  def batch(inputs: device.Inputs, step):
-    start = step % steps * batch_size
-    indices_B = jax.lax.dynamic_slice(inputs.order_N, (start,), (batch_size,))
+  def batch(inputs: device.Inputs, step, indices_B):
     return device.batch(
       inputs.images,
       indices_B,
@@ -153,7 +159,11 @@ def training(
     )
 
   return Training(
-    lambda seed, step: device.feed(resident, seed, step, steps), batch, steps
+    lambda seed, step: device.feed(resident, seed, step, steps),
+    batch,
+    steps,
+    len(indices_T),
+    shuffled(steps, batch_size),
   )
 
 
@@ -179,12 +189,12 @@ def _streamed(
       skipped=images.skipped,
     )(step)
 
-  def batch(inputs, step):
-    del step
+  def batch(inputs, step, indices_B):
+    del step, indices_B
     x_BxHxWxC, y_B = inputs
     return normalise(x_BxHxWxC), y_B
 
-  return Training(feed, batch, len(indices_T) // batch_size)
+  return Training(feed, batch, len(indices_T) // batch_size, len(indices_T))
 
 
 def with_rewards(training: Training, validation: Training) -> Training:
@@ -199,11 +209,38 @@ def with_rewards(training: Training, validation: Training) -> Training:
     ):
       yield from zip(inputs, others, strict=True)
 
-  return Training(
-    feed,
-    lambda inputs, step: training.batch(inputs[0], step),
-    training.steps_per_epoch,
-    lambda inputs, step: validation.batch(inputs[1], step),
+  def draw(state, inputs, step):
+    return training.order.draw(state, inputs[0], step)
+
+  def reward(inputs, step):
+    _, indices_B = validation.order.draw((), inputs[1], step)
+    return validation.batch(inputs[1], step, indices_B)
+
+  return training._replace(
+    feed=feed,
+    batch=lambda inputs, *drawn: training.batch(inputs[0], *drawn),
+    order=training.order._replace(draw=draw),
+    reward=reward,
+  )
+
+
+def with_importance(
+  training: Training, batch_size: int, epochs: int
+) -> Training:
+  """The same images, drawn by importance.
+
+  Args:
+    training: of images in memory.
+    batch_size: B.
+    epochs: of the whole run.
+  """
+  return training._replace(
+    order=by_importance(
+      training.images,
+      batch_size,
+      steps_per_epoch=training.steps_per_epoch,
+      epochs=epochs,
+    )
   )
 
 

@@ -9,10 +9,12 @@ from jaxnas.density.estimate import gather as gather
 from jaxnas.density.estimate import load as load
 from jaxnas.density.estimate import read_file as read_file
 from jaxnas.density.estimate import save as save
+from jaxnas.density.estimate import streams as streams
 from jaxnas.density.estimators import (
   inverse_mean_distance as inverse_mean_distance,
 )
 from jaxnas.density.estimators import kde as kde
+from jaxnas.density.features import in_head as in_head
 from jaxnas.density.measures import Measure as Measure
 from jaxnas.density.measures import encoding as encoding
 from jaxnas.density.measures import functional as functional

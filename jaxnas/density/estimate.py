@@ -29,7 +29,7 @@ class Subject(NamedTuple):
   net: Any
   params: Any
   archs_AxE: Int[np.ndarray, 'A E']
-  """Every architecture that counts."""
+  """Every architecture that counts, as the net takes it."""
   images: Sequence[Float[Array, 'B H W C']]
   """Prepared held-out batches of equal size, the same for all."""
   labels: Sequence[Int[Array, ' B']]
@@ -66,8 +66,7 @@ def estimate(
     FloatingPointError: a feature is not finite.
   """
   archs_AxE, readout = subject.archs_AxE, measure.read
-  streams = measure.linear and estimator == 'inverse_mean_distance'
-  if readout and streams and features is None:
+  if readout and streams(measure, estimator) and features is None:
     distance_A = mean_cosine_distance(
       lambda: blocks(subject, readout, memory_gb, poll),
       len(archs_AxE),
@@ -120,7 +119,7 @@ def gather(
   """
   archs_AxE = subject.archs_AxE
   if measure.read is None:
-    return {'arch': archs_AxE}
+    return {'arch': archs_AxE[:, : subject.net.space.positions]}
   count = len(archs_AxE)
   check_memory(
     feature_bytes(
@@ -154,11 +153,16 @@ def feature_bytes(
   return 4 * floats * archs
 
 
+def streams(measure: Measure, estimator: str) -> bool:
+  """Whether mean distances take linear time, without pairs."""
+  return measure.linear and estimator == 'inverse_mean_distance'
+
+
 def check_memory(size: int, memory_gb: float) -> None:
   """Raises ValueError where pairs of features do not fit."""
   if size > memory_gb * 1e9:
     raise ValueError(
-      f'comparing pairs of architectures keeps {size / 1e9:.3g} GB of '
+      f'comparing architectures in pairs keeps {size / 1e9:.3g} GB of '
       f'features, more than density.memory_gb {memory_gb:g}: raise that, '
       'compare fewer density.tensors or images, or use density.estimator '
       'inverse_mean_distance of gradients with density.absent zero, which '

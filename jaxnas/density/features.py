@@ -201,7 +201,7 @@ def read(
   of_arch, of_head = _programs(net, readout)
   params = spread.everywhere(params)
   images, labels = spread.everywhere((tuple(images), tuple(labels)))
-  if net.sequential and all(p.startswith('head/') for p in readout.places):
+  if in_head(net, readout):
     for block in trunk(net)({'params': params}, archs_AxE, images):
       yield block._replace(values=of_head((params, labels), block.values))
     return
@@ -214,6 +214,13 @@ def read(
   ):
     values = of_arch((params, images, labels), archs_AxE[indices_C])
     yield Block(indices_C, real_C, values)
+
+
+def in_head(net: Any, readout: Readout) -> bool:
+  """Whether all that is read stands behind the last choice of a chain."""
+  return net.sequential and all(
+    place.startswith('head/') for place in readout.places
+  )
 
 
 @functools.cache

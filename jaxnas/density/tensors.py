@@ -58,7 +58,8 @@ def select(
 def used_by_all(net: Any, params: Any, archs_AxE: Any) -> set[str]:
   """Names of the parameters that every architecture trains."""
   everywhere = jax.tree.map(
-    lambda *leaves: np.all(leaves),
+    # Some of a mixture's members use a leaf, not all.
+    lambda *leaves: np.all([np.any(leaf) for leaf in leaves]),
     *(net.used(params, arch_E) for arch_E in extremes(archs_AxE)),
   )
   by_name: dict[str, Any] = flatten_dict(everywhere, sep='/')

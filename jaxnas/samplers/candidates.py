@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxnas.density import prototypes
 from jaxnas.samplers.base import Feedback, Sampler, deaf, index_of
+from jaxnas.samplers.debiased import rebuilt_inside
 from jaxnas.spaces import Space
 
 
@@ -105,11 +106,10 @@ def among_candidates(
       density=densities.update(state.density, feedback),
     )
 
-  return Sampler(
-    init,
-    sample,
-    lambda state: None,
-    update,
-    rewards=proposal.rewards,
-    together=proposal.together,
+  return proposal._replace(
+    init=init,
+    sample=sample,
+    log_prob=lambda state: None,
+    update=update,
+    rebuild=rebuilt_inside(proposal),
   )

@@ -6,6 +6,7 @@ negative, alpha raw and the factor multiplies a proposal's probability is
 inferred.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas.samplers.base import Sampler, draw
+from jaxnas.samplers.base import Measurements, Sampler, draw
 
 # Shares of the space, as effective number, beyond which a run warns.
 NEARLY_UNIFORM = 0.99
@@ -64,7 +65,25 @@ def debiased(
     proposal_state = proposal.update(state.proposal, feedback)
     return state._replace(proposal=proposal_state)
 
-  return Sampler(init, sample, log_prob, update, rewards=proposal.rewards)
+  return proposal._replace(
+    init=init,
+    sample=sample,
+    log_prob=log_prob,
+    update=update,
+    rebuild=rebuilt_inside(proposal),
+  )
+
+
+def rebuilt_inside(
+  proposal: Sampler,
+) -> Callable[[Any, Measurements], Any] | None:
+  """`Sampler.rebuild` of what keeps a proposal's state as `proposal`."""
+  rebuild = proposal.rebuild
+  return rebuild and (
+    lambda state, measurements: state._replace(
+      proposal=rebuild(state.proposal, measurements)
+    )
+  )
 
 
 def with_density(
@@ -87,7 +106,7 @@ def solve_temperature(
   alpha_A: Float[np.ndarray, ' A'],
   fraction: float,
 ) -> float:
-  """The tau at which the debiased effective number is `fraction` * A.
+  """The tau that leaves this share of the proposal's effective number.
 
   Not in the paper: a temperature means nothing across spaces, tensor sets and
   training stages, while this share does. Bisection on log tau.
@@ -95,17 +114,19 @@ def solve_temperature(
   Args:
     logp_A: the proposal's log-probabilities.
     alpha_A: densities.
-    fraction: in (0, 1]; 1 is the proposal itself when that is uniform.
+    fraction: in (0, 1]; 1 is the proposal itself. Of a uniform proposal it is
+      a share of the space.
 
   Raises:
     ArithmeticError: the share lies outside what any temperature reaches.
   """
   logp_A = np.asarray(logp_A, np.float64)
   alpha_A = np.asarray(alpha_A, np.float64)
+  whole = effective_number(logp_A)
 
   def share(log_tau: float) -> float:
     logits_A = logp_A - (alpha_A - alpha_A.min()) / np.exp(log_tau)
-    return effective_number(logits_A - logits_A.max()) / len(alpha_A)
+    return effective_number(logits_A - logits_A.max()) / whole
 
   spread = np.ptp(alpha_A)
   if spread == 0:

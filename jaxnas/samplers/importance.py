@@ -1,5 +1,7 @@
 """Path importance: ops with larger gradients are drawn more often (PA&DA).
 
+Images with larger errors, its other half, are drawn by `data.importance`.
+
 Lu et al., "PA&DA: Jointly Sampling Path and Data for Consistent NAS", CVPR
 2023. Equations and resets are as in the authors' public code, but for three
 things. It counts epochs from 0, so that its t lags ours by 1/E. It adds the
@@ -19,7 +21,11 @@ from jaxtyping import Array, Float, Int
 
 from jaxnas.nn.choice import position_and_op
 from jaxnas.samplers.base import Feedback, Sampler
+from jaxnas.samplers.uniform import uniform
 from jaxnas.spaces import Space
+
+# What is drawn by importance.
+VARIANTS = ('both', 'path', 'data')
 
 
 class ImportanceState(NamedTuple):
@@ -40,6 +46,7 @@ def importance(
   steps_per_epoch: int,
   epochs: int,
   clip_norm: float | None = None,
+  variant: str = 'both',
 ) -> Sampler:
   """Every position draws its op from p, which follows the gradients' norms.
 
@@ -60,8 +67,10 @@ def importance(
     epochs: E, both phases of a run.
     clip_norm: of the optimizer; a path's gradient counts as if clipped alone
       to this global norm. None where the optimizer does not clip.
+    variant: one of `VARIANTS`; of 'data' architectures are uniform.
 
-  Raises ValueError where the space is another one, or an argument below 1.
+  Raises ValueError where the space is another one, an argument below 1, or
+  there is no such variant.
 
   >>> from jaxnas import spaces
   >>> sampler = importance(
@@ -78,6 +87,13 @@ def importance(
   >>> print(state.p_O)
   [0.   0.25 0.75]
   """
+  if variant not in VARIANTS:
+    raise ValueError(
+      f'sampler importance has no variant {variant!r}; there are '
+      f'{", ".join(VARIANTS)}.'
+    )
+  if variant == 'data':
+    return uniform(space, paths=paths)
   _check(space, steps_per_epoch, epochs)
   positions, ops = space.positions, space.counts[0]
   all_AxE = jnp.asarray(space.enumerate()) if space.enumerable else None

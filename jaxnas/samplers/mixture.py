@@ -3,18 +3,18 @@
 Roshtkhari et al., "Balanced Mixture of SuperNets for Learning the CNN Pooling
 Architecture", AutoML 2023. The softmax, the moving average of 0.9, the
 balancing until KL < 1e-4 and the temperatures of 1 to 100 are stated. That
-architectures are uniform, that the rise of t begins behind the warm-up, and
-that averages start from 0 is inferred.
+averages start from 0 and that the rise of t begins behind the warm-up is
+inferred.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas.samplers.base import Feedback, Sampler, index_of
-from jaxnas.samplers.uniform import uniform
+from jaxnas.samplers.base import Feedback, Sampler, index_of, paths
 from jaxnas.spaces import Space
 
 DECAY = 0.9
@@ -27,6 +27,8 @@ MOST_ITERATIONS = 1000
 class MixtureState(NamedTuple):
   """t is data, so that `route` needs nothing else."""
 
+  archs: Any
+  """Of the sampler of architectures."""
   w_AxM: Float[Array, 'A M']
   """Moving averages of validation accuracy."""
   t: Float[Array, '']
@@ -36,36 +38,37 @@ class MixtureState(NamedTuple):
 
 
 def mixture(
+  archs: Sampler,
   space: Space,
   *,
   members: int,
   warmup_steps: int,
   steps: int,
-  paths: int = 1,
 ) -> Sampler:
-  """Uniform architectures, each with a member drawn from `route`.
+  """Architectures of a sampler, each with a member drawn from `route`.
 
-  Archs have E + 1 columns, the last is the member: what `supernets.mixture`
+  Archs have E + 1 columns, the last is the member: what `supernets.Mixture`
   takes. W[a, m] <- 0.9 W[a, m] + 0.1 reward wherever member m trained a and
   the step measured a reward. t is 1 in the warm-up, then rises linearly to
-  100 after the last step. `log_prob` is that of the architectures, whatever
-  the member: uniform.
+  100 after the last step. The sampler hears of the member's gradient alone.
 
   A step costs O(A (E P + M)), the latter for every iteration of balancing.
 
   Args:
+    archs: `uniform` in the paper, or what debiases it.
     space: with a list of its architectures; the state has A * M numbers.
     members: M.
     warmup_steps: before t rises.
     steps: of the whole run, warm-up included.
-    paths: P.
 
   Raises ValueError where the space is too large to list, or no step follows
   the warm-up.
 
   >>> from jaxnas import spaces
+  >>> from jaxnas.samplers.uniform import uniform
+  >>> space = spaces.get('pooling')
   >>> sampler = mixture(
-  ...   spaces.get('pooling'), members=2, warmup_steps=0, steps=10
+  ...   uniform(space), space, members=2, warmup_steps=0, steps=10
   ... )
   >>> sampler.sample(sampler.init(), jax.random.key(0)).shape
   (1, 10)
@@ -87,11 +90,11 @@ def mixture(
       f'sampler mixture has {warmup_steps} steps of warm-up of {steps}; it '
       'needs at least one more.'
     )
-  index = index_of(space)
-  proposal = uniform(space, paths=paths)
+  index, each = index_of(space), paths(archs)
 
   def init():
     return MixtureState(
+      archs=archs.init(),
       w_AxM=jnp.zeros((space.size, members), jnp.float32),
       t=jnp.full((), FIRST_T, jnp.float32),
       trained=jnp.zeros((), jnp.int32),
@@ -99,7 +102,7 @@ def mixture(
 
   def sample(state, key):
     arch_key, member_key = jax.random.split(key)
-    archs_PxE = proposal.sample((), arch_key)
+    archs_PxE = archs.sample(state.archs, arch_key)
     logp_AxM = _log_route(state)
     member_P = jax.random.categorical(
       member_key, logp_AxM[index(archs_PxE)]
@@ -107,12 +110,17 @@ def mixture(
     return jnp.concatenate([archs_PxE, member_P[:, None]], axis=1)
 
   def update(state, feedback: Feedback):
-    a, m = index(feedback.arch_E[None, :-1])[0], feedback.arch_E[-1]
+    arch_E, m = feedback.arch_E[:-1], feedback.arch_E[-1]
+    a = index(arch_E[None])[0]
     old = state.w_AxM[a, m]
     moved = DECAY * old + (1 - DECAY) * feedback.reward
     trained = state.trained + 1
-    done = (trained // paths - warmup_steps) / (steps - warmup_steps)
+    done = (trained // each - warmup_steps) / (steps - warmup_steps)
+    of_member = jax.tree.map(lambda leaf: leaf[m], feedback.gradient)
     return MixtureState(
+      archs=archs.update(
+        state.archs, Feedback(arch_E, of_member, feedback.reward)
+      ),
       w_AxM=state.w_AxM.at[a, m].set(
         jnp.where(jnp.isnan(feedback.reward), old, moved)
       ),
@@ -120,9 +128,23 @@ def mixture(
       trained=trained,
     )
 
+  def with_best_member(state, archs_AxE):
+    member_A = np.asarray(route(state)).argmax(axis=1)[space.index(archs_AxE)]
+    return np.column_stack([archs_AxE, member_A]).astype(np.int32)
+
   return Sampler(
-    init, sample, lambda state: proposal.log_prob(()), update, rewards=True
+    init,
+    sample,
+    lambda state: archs.log_prob(state.archs),
+    update,
+    rewards=True,
+    route=with_best_member,
   )
+
+
+def of_archs(state: Any) -> Any:
+  """The state of what draws architectures, within a mixture or alone."""
+  return state.archs if isinstance(state, MixtureState) else state
 
 
 def route(state: MixtureState) -> Float[Array, 'A M']:

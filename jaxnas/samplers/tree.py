@@ -6,6 +6,7 @@ average of validation accuracy, R <- 0.95 R + 0.05 reward.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.cluster.hierarchy import linkage
 
-from jaxnas.samplers.base import Feedback, Sampler, draw, index_of
+from jaxnas.samplers.base import (
+  Feedback,
+  Measurements,
+  Sampler,
+  draw,
+  index_of,
+)
 from jaxnas.samplers.tree_building import (
   Tree,
   among_siblings,
@@ -164,7 +171,9 @@ def tree(
       state = state._replace(ops=_with_reward(state.ops, arch_E, reward))
     return state
 
-  return Sampler(init, sample, log_prob, update, rewards=True)
+  return Sampler(
+    init, sample, log_prob, update, rewards=True, rebuild=REBUILD.get(variant)
+  )
 
 
 def rebuild(state: TreeState, accuracy_A: Float[np.ndarray, ' A']) -> TreeState:
@@ -197,6 +206,14 @@ def rebuild_from_outputs(
   merges_Mx2 = linkage(outputs_AxD, method='average')[:, :2].astype(np.int64)
   clustered = from_merges(merges_Mx2, levels)
   return _anew(state, clustered, np.zeros(len(clustered.parent_N)))
+
+
+REBUILD: dict[str, Callable[[TreeState, Measurements], TreeState]] = {
+  'iterative': lambda state, given: rebuild(state, given.accuracies()),
+  'hierarchical': lambda state, given: rebuild_from_outputs(
+    state, given.outputs()
+  ),
+}
 
 
 def best(state: TreeState) -> int:

@@ -4,7 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 
 # Spaces up to this size are held as a list of all their architectures.
 LARGEST_ENUMERATION = 10**6
@@ -23,9 +23,9 @@ class Space:
 
   An arch is an int32 vector of E op indices, archs a matrix of A rows. What
   is written here holds for a full product; a space with other rules overrides
-  `enumerate`, `index`, `random`, `parse`, `format` and `_forbidden`. An arch
-  is written as a digit a position where ten suffice, else as the names of its
-  ops with commas between them.
+  `enumerate`, `index`, `random`, `parse`, `format`, `allowed` and `_forbidden`.
+  An arch is written as a digit a position where ten suffice, else as the names
+  of its ops with commas between them.
   """
 
   name: str
@@ -137,6 +137,13 @@ class Space:
     """
     raise TypeError(f'{type(self).__name__} does not define its costs.')
 
+  def shared_macs(self, archs_AxE: Int[np.ndarray, 'A E']) -> int:
+    """Multiply-adds of one image through all of these networks together.
+
+    Where a ranking computes the start that several share once, so does this.
+    """
+    return int(self.costs(archs_AxE).macs_A.sum())
+
   def baselines(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> dict[str, Int[np.ndarray, ' A']]:
@@ -194,6 +201,12 @@ class Space:
         f'allows 0 to {counts_E[e] - 1} there: {", ".join(self.ops[e])}.'
       )
     self._forbidden(archs_AxE)
+
+  def allowed(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Bool[np.ndarray, ' A']:
+    """Which of these archs, whose ops are in range, the space has."""
+    return np.ones(len(archs_AxE), bool)
 
   def _forbidden(self, archs_AxE: Int[np.ndarray, 'A E']) -> None:
     """Raises ValueError for in-range archs that the space excludes."""

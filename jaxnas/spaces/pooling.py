@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from jaxnas.spaces.base import Costs, Space
 
@@ -93,12 +93,18 @@ class PoolingSpace(Space):
       macs_A + inputs * self.classes,
     )
 
+  def allowed(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Bool[np.ndarray, ' A']:
+    return archs_AxE.sum(axis=1) == POOLS
+
   def _forbidden(self, archs_AxE: Int[np.ndarray, 'A E']) -> None:
-    pools_A = archs_AxE.sum(axis=1)
-    if (pools_A != POOLS).any():
-      a = int(np.argmax(pools_A != POOLS))
+    allowed_A = self.allowed(archs_AxE)
+    if not allowed_A.all():
+      a = int(allowed_A.argmin())
       raise ValueError(
-        f'arch {a} has {pools_A[a]} pools; {self.name} has exactly {POOLS}.'
+        f'arch {a} has {archs_AxE[a].sum()} pools; {self.name} has exactly '
+        f'{POOLS}.'
       )
 
 

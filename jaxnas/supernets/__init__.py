@@ -1,6 +1,7 @@
 """Supernets: one module a space, traced arch for all or a static one alone."""
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from jaxnas.nn.choice import Arch
 from jaxnas.nn.initial import draw
 from jaxnas.spaces import CellSpace, ChainSpace, PoolingSpace, Space
 from jaxnas.supernets.chain import ChainNet
+from jaxnas.supernets.mixture import Mixture as Mixture
 from jaxnas.supernets.nas_bench_201 import CellNet
 from jaxnas.supernets.pooling import PoolingNet
 
@@ -95,7 +97,19 @@ def shapes(net: Any, arch: tuple[int, ...] | Arch) -> dict[str, Any]:
 
 
 def _laws(net: Any, arch: tuple[int, ...] | Arch) -> Any:
+  return _traced(net, arch if isinstance(arch, tuple) else len(arch))
+
+
+@functools.cache
+def _traced(net: Any, arch: tuple[int, ...] | int) -> Any:
+  """Traced once a net, which takes seconds where it is large.
+
+  Args:
+    net: as in `init`.
+    arch: of the stand-alone network; the length of a supernet's.
+  """
   images = jnp.zeros((2, *net.space.image_shape))
+  of = jnp.zeros(arch, jnp.int32) if isinstance(arch, int) else arch
   return jax.eval_shape(
-    lambda: net.init(jax.random.key(0), images, arch, train=True)
+    lambda: net.init(jax.random.key(0), images, of, train=True)
   )

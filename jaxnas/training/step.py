@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from jaxnas import streams
+from jaxnas.data import Training
 from jaxnas.samplers import Feedback, Sampler
 
 
@@ -28,6 +29,8 @@ class TrainState:
   """Moving average of both, {} without one."""
   optimizer: Any
   sampler: Any
+  images: Any
+  """Of the order in which training images are drawn, `Training.order`."""
   samples: Any
   """How often each architecture was trained, int32, or each op."""
 
@@ -57,6 +60,7 @@ def init_state(
   count: Counter,
   variables: Any,
   *,
+  images: Any = (),
   average: bool = False,
 ) -> TrainState:
   """Before the first step.
@@ -67,6 +71,7 @@ def init_state(
     optimizer: as in `make_step`.
     count: as in `make_step`.
     variables: from `supernets.init`.
+    images: first state of the order of training images.
     average: keep a moving average of the variables.
   """
   fresh = dict(jax.tree.map(jnp.array, variables))
@@ -79,6 +84,7 @@ def init_state(
     average=jax.tree.map(jnp.array, variables) if average else {},
     optimizer=optimizer.init(params),
     sampler=sampler.init(),
+    images=images,
     samples=jnp.zeros_like(count(arch_1xE)),
   )
 
@@ -87,14 +93,12 @@ def make_step(
   net: Any,
   sampler: Sampler,
   optimizer: optax.GradientTransformationExtraArgs,
-  batch: Callable[[Any, Int[Array, '']], tuple[Array, Array]],
+  images: Training,
   count: Counter,
   *,
   seed: int,
   label_smoothing: float = 0.0,
   ema_decay: float = 0.0,
-  reward_batch: Callable[[Any, Int[Array, '']], tuple[Array, Array]]
-  | None = None,
   reward_every: int = 1,
 ) -> Step:
   """(state, inputs) -> (state, metrics), jitted, donating the state.
@@ -106,21 +110,21 @@ def make_step(
     net: a supernet, or a network alone.
     sampler: which architectures.
     optimizer: from `optimizer.sgd`.
-    batch: (inputs, step) -> (x_BxHxWxC, y_B), in jit.
+    images: what batches are made of. Where it brings validation images, a
+      path's reward is its accuracy on them before the update; else rewards
+      are NaN.
     count: archs_PxE -> how often each is among them, to add up.
     seed: of the stream 'archs'.
     label_smoothing: share of a label's weight that all classes get alike.
     ema_decay: of the moving average, where the state has one; smaller in the
       first steps, (1 + step) / (10 + step), so that the start is forgotten.
-    reward_batch: (inputs, step) -> validation images and labels, in jit; None
-      where the sampler reads no rewards. A path's reward is its accuracy on
-      them before the update.
     reward_every: steps from one with rewards to the next.
   """
 
   @functools.partial(jax.jit, donate_argnums=0)
   def step(state: TrainState, inputs):
-    x_BxHxWxC, y_B = batch(inputs, state.step)
+    drawn, indices_B = images.order.draw(state.images, inputs, state.step)
+    x_BxHxWxC, y_B = images.batch(inputs, state.step, indices_B)
     archs_PxE = sampler.sample(
       state.sampler, streams.key(seed, 'archs', state.step)
     )
@@ -138,15 +142,15 @@ def make_step(
       )
       losses_B = optax.softmax_cross_entropy(logits_BxK, target_BxK)
       accuracy = jnp.mean(jnp.argmax(logits_BxK, -1) == y_B)
-      return losses_B.mean(), (accuracy, statistics)
+      return losses_B.mean(), (accuracy, statistics, logits_BxK)
 
     def reward(arch_E):
-      if reward_batch is None:
+      if images.reward is None:
         return jnp.float32(jnp.nan)
-      images = functools.partial(reward_batch, inputs, state.step)
+      held_out = functools.partial(images.reward, inputs, state.step)
 
       def measured():
-        x_BxHxWxC, y_B = images()
+        x_BxHxWxC, y_B = held_out()
         logits_BxK = net.apply(
           {'params': state.params, **state.statistics},
           x_BxHxWxC,
@@ -160,10 +164,12 @@ def make_step(
       )
 
     def path(carry, arch_E):
-      summed, used, statistics, sampler_state = carry
-      (value, (accuracy, statistics)), gradient = jax.value_and_grad(
-        loss, has_aux=True
-      )(state.params, statistics, arch_E)
+      summed, used, statistics, sampler_state, drawn = carry
+      (value, (accuracy, statistics, logits_BxK)), gradient = (
+        jax.value_and_grad(loss, has_aux=True)(state.params, statistics, arch_E)
+      )
+      if images.order.note is not None:
+        drawn = images.order.note(drawn, indices_B, logits_BxK, y_B)
       of_path = net.used(state.params, arch_E)
       return (
         jax.tree.map(jnp.add, summed, gradient),
@@ -172,6 +178,7 @@ def make_step(
         sampler.update(
           sampler_state, Feedback(arch_E, gradient, reward(arch_E))
         ),
+        drawn,
       ), (value, accuracy)
 
     nothing = (
@@ -179,8 +186,9 @@ def make_step(
       jax.tree.map(jnp.zeros_like, net.used(state.params, archs_PxE[0])),
       state.statistics,
       state.sampler,
+      drawn,
     )
-    (gradient, used, statistics, sampler_state), of_paths = jax.lax.scan(
+    (gradient, used, statistics, sampler_state, drawn), of_paths = jax.lax.scan(
       path, nothing, archs_PxE
     )
     losses_P, accuracies_P = of_paths
@@ -200,6 +208,7 @@ def make_step(
       average=average,
       optimizer=optimizer_state,
       sampler=sampler_state,
+      images=drawn,
       samples=state.samples + count(archs_PxE),
     ), Metrics(
       losses_P.mean(), accuracies_P.mean(), optax.global_norm(gradient)

@@ -1,0 +1,63 @@
+"""Images that training never sees: to rank on, and to look at networks with."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxnas import data, density_config, streams
+from jaxnas.config import Config
+from jaxnas.validation import at_most
+
+# Batches on which trees are rebuilt (Roshtkhari et al. 2025).
+REBUILD_BATCHES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+  """Each the first images of a shuffle of its own, without augmentation."""
+
+  ranking: data.Split
+  density: data.Split
+  rebuild: data.Split
+
+
+def splits(
+  config: Config,
+  loaded: data.DataSet,
+  validation_V: Int[np.ndarray, ' V'],
+  dtype: np.dtype,
+) -> HeldOut:
+  """What a config asks for, of validation images or of the test images.
+
+  Raises ValueError where there are not so many.
+  """
+  part = 'test' if config.ranking.split == 'test' else 'train'
+  pool_M = np.arange(len(loaded.y_test)) if part == 'test' else validation_V
+  if not len(pool_M):
+    raise ValueError(
+      'there are no validation images to rank on: lower data.train_fraction, '
+      'or set ranking.split test.'
+    )
+  wanted = config.ranking.images or len(pool_M)
+  at_most('ranking.images', wanted, len(pool_M), 'images')
+  needed = config.density.batches * config.density.batch_size
+  if density_config.estimates(config):
+    at_most(
+      'density.batches * density.batch_size',
+      needed,
+      len(validation_V),
+      'validation images',
+    )
+
+  def first(part, name, pool_M, count):
+    order_M = streams.rng(config.seed, name).permutation(pool_M)
+    return data.split(loaded, part, order_M[:count], dtype)
+
+  return HeldOut(
+    ranking=first(part, 'ranking', pool_M, wanted),
+    density=first('train', 'density', validation_V, needed),
+    rebuild=first(
+      'train', 'rebuild', validation_V, REBUILD_BATCHES * config.data.batch_size
+    ),
+  )
