@@ -23,6 +23,7 @@ from jaxnas import (
 )
 from jaxnas.config import Config, flatten
 from jaxnas.held_out import HeldOut, splits
+from jaxnas.nn.layers import MOMENTUM
 from jaxnas.training import metrics, optimizer, step
 from jaxnas.validation import at_most
 
@@ -34,6 +35,9 @@ class Experiment:
   config: Config
   space: spaces.Space
   net: Any
+  """Normalised by each batch's statistics."""
+  trained_net: Any
+  """The same, with the running statistics that training keeps, if any."""
   sampler: samplers.Sampler
   init_state: Callable[[], step.TrainState]
   step_fn: step.Step
@@ -117,7 +121,7 @@ def network(
   space: spaces.Space,
   *,
   affine: bool = False,
-  running: bool = False,
+  momentum: float | None = None,
 ) -> Any:
   """Raises ValueError where the space has no such option."""
   activation = config.supernet.activation
@@ -129,7 +133,7 @@ def network(
     space,
     dtype=dtype(config.precision),
     affine=affine,
-    running=running,
+    momentum=momentum,
     activation=activation,
   )
 
@@ -187,7 +191,7 @@ def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
   if fixed is None:
     space.enumerate()  # says so where that is not possible
   batches = training(config, loaded, divide(config, loaded)[0])
-  net = network(config, space, affine=True, running=True)
+  net = network(config, space, affine=True, momentum=MOMENTUM)
   return StandAloneExperiment(
     space=space,
     net=supernets.StandAlone(net, fixed),
@@ -229,7 +233,12 @@ def experiment(
       dtype=dtype(config.precision),
     )
     batches = data.with_rewards(batches, rewards)
-  held_out = splits(config, loaded, validation_V, dtype(config.precision))
+  held_out = splits(
+    config, loaded, train_T, validation_V, dtype(config.precision)
+  )
+  trained_net = net
+  if config.supernet.bn_running:
+    trained_net = supernets.with_momentum(net, MOMENTUM)
   first, archs_AxF = sampler.init(), None
   if space.enumerable:
     archs_AxF = sampler.route(first, space.enumerate())
@@ -244,17 +253,20 @@ def experiment(
     config=config,
     space=space,
     net=net,
+    trained_net=trained_net,
     sampler=sampler,
     init_state=lambda: step.init_state(
-      net,
+      trained_net,
       sampler,
       updates,
       count,
-      supernets.init(net, sampler.route(first, some_1xE)[0], config.seed),
+      supernets.init(
+        trained_net, sampler.route(first, some_1xE)[0], config.seed
+      ),
       images=batches.order.init(),
     ),
     step_fn=step.make_step(
-      net,
+      trained_net,
       sampler,
       updates,
       batches,

@@ -106,15 +106,19 @@ def usage_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def outcome(workdir: Path) -> Iterator[None]:
-  """How a run that has begun may end, with the exit code of each end."""
+def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
+  """How a run that has begun may end, with the exit code of each end.
+
+  `stopped` says how to go on; None: with --resume.
+  """
   from jaxnas.training.preemption import Stopped
 
   try:
     yield
   except Stopped:
     print(
-      f'stopped, nothing lost: go on with --workdir {workdir} --resume',
+      stopped
+      or f'stopped, nothing lost: go on with --workdir {workdir} --resume',
       file=sys.stderr,
     )
     raise SystemExit(STOPPED) from None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxnas import cli, compare_tables, runs, tables, train, validation
+from jaxnas import cli, compare_tables, names, runs, tables, train, validation
 from jaxnas.config import Config, Debias, Sampler
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def configure(
 
   Raises ValueError where the label does not say which.
   """
+  from jaxnas import samplers
+
   name, plus, tail = label.partition('+')
   if plus and plus + tail != DEBIAS:
     raise ValueError(
@@ -124,6 +126,7 @@ def configure(
       'debias.temperature.'
     )
   name, _, variant = name.partition(':')
+  names.check('--samplers', name, samplers.PROPOSALS)
   given: dict[str, Any] = dataclasses.asdict(base.sampler)
   given |= {'name': name, 'variant': variant or None, 'budget': budget}
   if name == 'fair':
@@ -132,6 +135,8 @@ def configure(
   config = validation.without_unused(
     dataclasses.replace(base, sampler=Sampler(**given)), 'sampler'
   )
+  if variant and config.sampler.variant is None:
+    raise ValueError(f'--samplers: {label!r}: {name} has no variants.')
   if not plus:
     config = config.undebiased()
   validation.validate(config)
@@ -217,6 +222,8 @@ def attempt(
   # The programs of other runs are of no use to this one.
   jax.clear_caches()
   gc.collect()
+  run.mkdir(parents=True, exist_ok=True)
+  (run / 'error.txt').unlink(missing_ok=True)
   try:
     experiment = build.experiment(config, loaded)
     runs.open_run(run, config, resume=True)

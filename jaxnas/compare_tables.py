@@ -41,6 +41,9 @@ def show(results: Results) -> None:
     title=f'ranking of {finished[0]["n"]} architectures, {seeds} '
     + ('seeds' if seeds > 1 else 'seed'),
     box=box.SIMPLE_HEAD,
+    # What is left has to hold the longest label.
+    show_edge=False,
+    padding=(0, 1, 0, 0),
   )
   for title in ('', *(title for title, *_ in columns), 'gradients', 'besides'):
     out.add_column(title, justify='right' if title else 'left', no_wrap=True)
@@ -52,7 +55,7 @@ def show(results: Results) -> None:
     ]
     spent = [result['compute'] for result in done]
     out.add_row(
-      label + (f' ({len(done)} done)' if len(done) < len(of_seeds) else ''),
+      label,
       *cells,
       f'{spent[0]["path_gradients"]:,}' if spent else '-',
       f'{besides(spent[0]):.2f}' if spent else '-',
@@ -68,6 +71,14 @@ def show(results: Results) -> None:
     + ';\ngradients: of one path on a training batch; besides: rewards, '
     'densities, rebuilding, in epochs of one path'
   )
+  short = [
+    f'{label} {len(of_seeds) - failed}/{len(of_seeds)}'
+    for label, of_seeds in results.items()
+    if (failed := sum('error' in result for result in of_seeds))
+  ]
+  if short:
+    # A line of its own: the longest label leaves no room beside it.
+    out.caption += f';\nof fewer seeds: {", ".join(short)}'
   # Where nobody looks, lines need not break.
   Console(width=None if sys.stdout.isatty() else WIDTH).print(out)
 
@@ -81,7 +92,7 @@ def besides(spent: Mapping[str, Any]) -> float:
   )
 
 
-def spread(values: Sequence[float | None], factor: float) -> str:
+def spread(values: Sequence[float | None], factor: int) -> str:
   """Mean ± sample standard deviation; the mean alone of one value."""
   defined = [value * factor for value in values if value is not None]
   if not defined:

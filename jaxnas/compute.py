@@ -103,7 +103,8 @@ def _density(experiment: 'Experiment') -> Part:
   config = experiment.config
   given, net, sampler = config.density, experiment.net, experiment.sampler
   times = len(debiasing.due(config))
-  if not (times and density_config.estimates(config)):
+  # Prototypes come from the gradients of training.
+  if not times or given.file is not None or given.estimator == 'prototypes':
     return Part(0, FORWARD)
   archs_AxE = experiment.space.enumerate()
   archs_AxF = sampler.route(sampler.init(), archs_AxE)

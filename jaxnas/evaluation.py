@@ -1,40 +1,51 @@
 """Accuracies of many architectures under one set of shared weights."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas import progress, spread
+from jaxnas import progress, recalibration, spread
 from jaxnas.spread import Block
 from jaxnas.walk import trunk
 
 # Architectures that a device evaluates in one call.
 PER_DEVICE = 8
 
+# Not evaluated yet.
+MISSING = -1
+
+# hits_AxN: images that architecture a classifies correctly in batch n, or
+# `MISSING`.
+Hits = Int[np.ndarray, 'A N']
+Batch = Callable[[np.ndarray], tuple[Float[Array, 'B H W C'], Int[Array, ' B']]]
+
 
 def accuracies(
   net: Any,
   variables: Any,
   archs_AxE: Int[np.ndarray, 'A E'],
-  batch: Callable[
-    [np.ndarray], tuple[Float[Array, 'B H W C'], Int[Array, ' B']]
-  ],
+  batch: Batch,
   images: int,
   *,
   batch_size: int,
+  calibration: Sequence[Float[Array, 'B H W C']] = (),
+  known: Hits | None = None,
+  keep: Callable[[Hits], None] = lambda hits_AxN: None,
   label: str | None = 'ranking',
   poll: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, ' A']:
   """Fraction of the images that each architecture classifies correctly.
 
-  Batch normalisation uses each batch's statistics, unless the net keeps
-  running ones. Images are split into nearly equal batches of at most
-  `batch_size`, the same for every architecture. Architectures are spread over
-  this process's devices.
+  Batch normalisation uses each batch's statistics, running ones where the net
+  keeps them, or those that each architecture has on calibration batches.
+  Images are split into nearly equal batches of at most `batch_size`, the same
+  for every architecture. Architectures are spread over this process's devices;
+  those of a sequential net that start alike share their forward pass, but for
+  calibrated ones.
 
   Args:
     net: a supernet.
@@ -43,53 +54,126 @@ def accuracies(
     batch: indices below `images` -> prepared images and labels.
     images: how many images.
     batch_size: at most so many in a batch.
+    calibration: training batches of equal size; the net keeps no running
+      statistics then.
+    known: what `keep` was given, of the same call: it is not repeated.
+    keep: receives what is evaluated so far, after every block; the array
+      changes afterwards.
     label: of the progress bar; None shows none.
     poll: called before each evaluation; may raise.
   """
   batches = np.array_split(np.arange(images), -(-images // batch_size))
-  correct_A = np.zeros(len(archs_AxE), int)
-  for block in progress.track(
-    spread.one_late(_correct(net, variables, archs_AxE, map(batch, batches))),
+  hits_AxN = np.full((len(archs_AxE), len(batches)), MISSING, np.int32)
+  if known is not None:
+    hits_AxN[:] = known
+
+  def read(n):
+    return spread.everywhere(batch(batches[n]))
+
+  done, evaluate = int((hits_AxN != MISSING).sum()), _by_batch
+  if calibration:
+    evaluate = functools.partial(_by_arch, jnp.stack(calibration))
+  for n, block in progress.track(
+    spread.one_late(evaluate(net, variables, archs_AxE, hits_AxN, read)),
     label,
-    len(archs_AxE) * len(batches),
+    hits_AxN.size,
     poll,
-    size=lambda block: int(block.real_C.sum()),
+    size=lambda item: int(item[1].real_C.sum()),
+    done=done,
   ):
     real_C = block.real_C
-    correct_A[block.indices_C[real_C]] += np.asarray(block.values)[real_C]
-  return correct_A / images
+    hits_AxN[block.indices_C[real_C], n] = np.asarray(block.values)[real_C]
+    keep(hits_AxN)
+  return hits_AxN.sum(axis=1) / images
 
 
-def _correct(
-  net: Any, variables: Any, archs_AxE: Int[np.ndarray, 'A E'], batches: Iterator
-) -> Iterator[Block]:
-  """Images classified correctly, batch by batch."""
+def _by_batch(
+  net: Any,
+  variables: Any,
+  archs_AxE: Int[np.ndarray, 'A E'],
+  hits_AxN: Hits,
+  read: Callable[[int], Any],
+) -> Iterator[tuple[int, Block]]:
+  """(batch, images classified correctly), all architectures on one batch."""
   of_head, of_arch = _programs(net)
   variables = spread.everywhere(variables)
-  for images_and_labels in batches:
-    x_BxHxWxC, y_B = spread.everywhere(images_and_labels)
+  for n in range(hits_AxN.shape[1]):
+    missing_M = np.flatnonzero(hits_AxN[:, n] == MISSING)
+    if not len(missing_M):
+      continue
+    x_BxHxWxC, y_B = read(n)
+    archs_MxE = archs_AxE[missing_M]
     if net.sequential:
-      for block in trunk(net)(variables, archs_AxE, x_BxHxWxC):
-        yield block._replace(values=of_head((variables, y_B), block.values))
+      blocks = (
+        block._replace(values=of_head((variables, y_B), block.values))
+        for block in trunk(net)(variables, archs_MxE, x_BxHxWxC)
+      )
     else:
       shared = variables, x_BxHxWxC, y_B
-      for indices_C, real_C in spread.blocks(len(archs_AxE), PER_DEVICE):
-        yield Block(indices_C, real_C, of_arch(shared, archs_AxE[indices_C]))
+      blocks = (
+        Block(indices_C, real_C, of_arch(shared, archs_MxE[indices_C]))
+        for indices_C, real_C in spread.blocks(len(archs_MxE), PER_DEVICE)
+      )
+    for block in blocks:
+      yield n, block._replace(indices_C=missing_M[block.indices_C])
+
+
+def _by_arch(
+  calibration_NxBxHxWxC: Float[Array, 'N B H W C'],
+  net: Any,
+  variables: Any,
+  archs_AxE: Int[np.ndarray, 'A E'],
+  hits_AxN: Hits,
+  read: Callable[[int], Any],
+) -> Iterator[tuple[int, Block]]:
+  """(batch, images classified correctly), a few architectures on all."""
+  measure, of_frozen = _calibrated_programs(net)
+  params = spread.everywhere(variables['params'])
+  images = spread.everywhere(calibration_NxBxHxWxC)
+  missing_M = np.flatnonzero((hits_AxN == MISSING).any(axis=1))
+  for indices_C, real_C in spread.blocks(len(missing_M), PER_DEVICE):
+    rows_C = missing_M[indices_C]
+    archs_CxE = archs_AxE[rows_C]
+    frozen = measure((params, images), archs_CxE)
+    for n in range(hits_AxN.shape[1]):
+      hits_C = of_frozen((params, *read(n)), (archs_CxE, frozen))
+      real = real_C & (hits_AxN[rows_C, n] == MISSING)
+      yield n, Block(rows_C, real, hits_C)
+
+
+def _hits(logits_BxK: Array, y_B: Array) -> Array:
+  return jnp.sum(jnp.argmax(logits_BxK, -1) == y_B)
 
 
 @functools.cache
 def _programs(net: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """Images classified correctly, from the head's input and from images."""
 
-  def hits(logits_BxK, y_B):
-    return jnp.sum(jnp.argmax(logits_BxK, -1) == y_B)
-
   def of_head(shared, features):
     variables, y_B = shared
-    return hits(net.apply(variables, features, method='head'), y_B)
+    return _hits(net.apply(variables, features, method='head'), y_B)
 
   def of_arch(shared, arch_E):
     variables, x_BxHxWxC, y_B = shared
-    return hits(net.apply(variables, x_BxHxWxC, arch_E, train=False), y_B)
+    return _hits(net.apply(variables, x_BxHxWxC, arch_E, train=False), y_B)
 
   return spread.over_archs(of_head), spread.over_archs(of_arch)
+
+
+@functools.cache
+def _calibrated_programs(
+  net: Any,
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Statistics, and images classified correctly with them."""
+
+  def measure(shared, arch_E):
+    params, images_NxBxHxWxC = shared
+    return recalibration.statistics(net, params, arch_E, images_NxBxHxWxC)
+
+  def of_frozen(shared, each):
+    params, x_BxHxWxC, y_B = shared
+    arch_E, frozen = each
+    logits_BxK = recalibration.logits(net, params, frozen, x_BxHxWxC, arch_E)
+    return _hits(logits_BxK, y_B)
+
+  return spread.over_archs(measure), spread.over_archs(of_frozen)

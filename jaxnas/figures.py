@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 DPI = 150
@@ -44,6 +44,35 @@ def dots(
   panel.set_xlabel(xlabel)
   panel.grid(axis='x', alpha=0.3)
   panel.spines[['top', 'right', 'left']].set_visible(False)
+  figure.savefig(file, dpi=DPI)
+
+
+def scatter(
+  x_N: Float[np.ndarray, ' N'],
+  y_N: Float[np.ndarray, ' N'],
+  file: Path,
+  *,
+  xlabel: str,
+  ylabel: str,
+  colour: Int[np.ndarray, ' N'],
+  colour_label: str,
+  front_M: Int[np.ndarray, ' M'],
+  marked: int,
+) -> None:
+  """Dots by colour, a line through some of them, and a ring around one."""
+  figure = Figure(figsize=(6.0, 4.2), layout='constrained')
+  panel = figure.subplots()
+  dots = panel.scatter(x_N, y_N, c=colour, s=14, alpha=0.7)
+  line_M = front_M[np.argsort(x_N[front_M])]
+  panel.plot(x_N[line_M], y_N[line_M], color='black', lw=1, label='front')
+  panel.plot(
+    x_N[marked], y_N[marked], 'o', ms=12, mfc='none', mec='red', label='found'
+  )
+  panel.set_xlabel(xlabel)
+  panel.set_ylabel(ylabel)
+  panel.legend(loc='lower right')
+  panel.spines[['top', 'right']].set_visible(False)
+  figure.colorbar(dots, ax=panel, label=colour_label)
   figure.savefig(file, dpi=DPI)
 
 

@@ -1,4 +1,7 @@
-"""Images that training never sees: to rank on, and to look at networks with."""
+"""Images without augmentation: to rank on, and to look at networks with.
+
+Training never sees them, but for those of calibration.
+"""
 
 import dataclasses
 
@@ -12,23 +15,29 @@ from jaxnas.validation import at_most
 # Batches on which trees are rebuilt (Roshtkhari et al. 2025).
 REBUILD_BATCHES = 3
 
+# On which statistics are recalibrated, where the config does not say.
+CALIBRATION_BATCHES = 20
+
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-  """Each the first images of a shuffle of its own, without augmentation."""
+  """Each the first images of a shuffle of its own."""
 
   ranking: data.Split
   density: data.Split
   rebuild: data.Split
+  calibration: data.Split
+  """Training images, on which statistics of normalisation are measured."""
 
 
 def splits(
   config: Config,
   loaded: data.DataSet,
+  train_T: Int[np.ndarray, ' T'],
   validation_V: Int[np.ndarray, ' V'],
   dtype: np.dtype,
 ) -> HeldOut:
-  """What a config asks for, of validation images or of the test images.
+  """What a config asks for, of training, validation and test images.
 
   Raises ValueError where there are not so many.
   """
@@ -50,6 +59,19 @@ def splits(
       'validation images',
     )
 
+  calibrating, batch = 0, config.data.batch_size
+  if config.ranking.bn == 'recalibrate':
+    batches = config.ranking.calibration_batches
+    calibrating = batch * (
+      batches or min(CALIBRATION_BATCHES, len(train_T) // batch)
+    )
+    at_most(
+      'ranking.calibration_batches * data.batch_size',
+      calibrating,
+      len(train_T),
+      'training images',
+    )
+
   def first(part, name, pool_M, count):
     order_M = streams.rng(config.seed, name).permutation(pool_M)
     return data.split(loaded, part, order_M[:count], dtype)
@@ -57,7 +79,6 @@ def splits(
   return HeldOut(
     ranking=first(part, 'ranking', pool_M, wanted),
     density=first('train', 'density', validation_V, needed),
-    rebuild=first(
-      'train', 'rebuild', validation_V, REBUILD_BATCHES * config.data.batch_size
-    ),
+    rebuild=first('train', 'rebuild', validation_V, REBUILD_BATCHES * batch),
+    calibration=first('train', 'calibration', train_T, calibrating),
   )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import cli, measure_tables, runs, spaces
+from jaxnas import cli, measure_tables, runs, spaces, trained
 from jaxnas.config import Config
 from jaxnas.measure_flags import configs_of, parse, seen_with
 from jaxnas.validation import at_most
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   workdir = args.workdir or args.run / 'measure'
   # JAX and what needs it come after the flags, so that `--help` is quick.
   from jaxnas import build, density_config
-  from jaxnas.training.preemption import Preemption, Stopped
+  from jaxnas.training.preemption import Preemption
 
   cli.keep_compiled()
   with cli.usage_errors():
@@ -43,31 +43,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     routed_AxF = sampler.route(sampler.init(), archs_AxE)
     for config in configs.values():
       density_config.check_archs(config, experiment.net, routed_AxF)
-    state = newest(experiment, args.run)
+    state = trained.newest(experiment, args.run)
     workdir.mkdir(parents=True, exist_ok=True)
   epochs = run.warmup_epochs + run.epochs
   print(
     f'{args.run}: the checkpoint is at step {int(state.step)} of '
     f'{epochs * experiment.training.steps_per_epoch}'
   )
-  with cli.outcome(workdir), Preemption() as preemption:
-    try:
-      measured = measure(
-        experiment,
-        state,
-        configs,
-        archs_AxE,
-        workdir,
-        poll=preemption.check,
-      )
-    except Stopped:
-      # Nothing to resume: outcome() would say --resume.
-      print(
-        f'stopped: {workdir} keeps the densities that are done; the same '
-        'command estimates all of them again',
-        file=sys.stderr,
-      )
-      raise SystemExit(cli.STOPPED) from None
+  stopped = (
+    f'stopped: {workdir} keeps the densities that are done; the same command '
+    'estimates all of them again'
+  )
+  with cli.outcome(workdir, stopped), Preemption() as preemption:
+    measured = measure(
+      experiment, state, configs, archs_AxE, workdir, poll=preemption.check
+    )
     runs.write_json(
       workdir / 'measure.json',
       runs.environment(
@@ -118,23 +108,6 @@ def check_images(experiment: 'Experiment') -> None:
     given.batches * given.batch_size,
     len(experiment.held_out.density),
     'validation images',
-  )
-
-
-def newest(experiment: 'Experiment', run: Path) -> 'TrainState':
-  """The state of the newest checkpoint.
-
-  Raises FileNotFoundError where there is none.
-  """
-  from jaxnas.training.checkpoint import Checkpoints
-
-  folder = run / 'checkpoints'
-  if folder.is_dir():
-    with Checkpoints(folder) as checkpoints:
-      if steps := checkpoints.steps():
-        return checkpoints.restore(steps[-1], experiment.init_state())[0]
-  raise FileNotFoundError(
-    f'{run} has no checkpoint: train it further with --workdir {run} --resume.'
   )
 
 

@@ -1,19 +1,13 @@
 """What may be asked of `jaxnas.measure`: flags over the config of a run."""
 
-import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-import tyro
-
-from jaxnas import cli, runs, validation
+from jaxnas import cli, trained, validation
 from jaxnas.config import Config, Density, Logging
-
-# Neither shown nor taken.
-Hidden = Annotated[Any, tyro.conf.Suppress, tyro.conf.Fixed]
+from jaxnas.trained import Hidden
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,19 +25,15 @@ class Fields(Density):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measure:
+class Measure(trained.Command):
   """Flags of the command; what is not given is as in the run."""
 
-  run: Annotated[Path, tyro.conf.arg(help_behavior_hint='(required)')]
-  """A run directory of jaxnas.train, whose newest checkpoint is measured."""
   measure: tuple[
     Literal['gradient', 'representational', 'functional', 'encoding'], ...
   ]
   """What is compared; several of them one after the other."""
   estimator: Literal['inverse_mean_distance', 'kde']
   """From distances to a density."""
-  workdir: Path | None = None
-  """What the command writes. Default: the folder measure in the run."""
   archs: int | None = None
   """How many architectures, drawn with a fixed seed. Default: all."""
   density: Fields
@@ -53,41 +43,28 @@ def parse(
   argv: Sequence[str] | None, description: str | None
 ) -> tuple[Measure, Config]:
   """Flags over what the run did, and the run's config."""
-  argv = list(sys.argv[1:] if argv is None else argv)
-  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  first.add_argument('--run', type=Path)
-  flags, _ = first.parse_known_args(argv)
-  with cli.usage_errors():
-    if flags.run is not None:
-      run = runs.read_config(flags.run)
-    elif any(arg in ('-h', '--help') for arg in argv):
-      run = Config()
-    else:
-      raise ValueError('no run: give --run DIR, which jaxnas.train wrote.')
-  given = dataclasses.asdict(run.density)
-  estimator = run.density.estimator
-  args = tyro.cli(
-    Measure,
-    args=argv,
-    default=Measure(
-      run=flags.run or Path('RUN'),
-      measure=(run.density.measure,),
-      estimator='kde' if estimator == 'kde' else 'inverse_mean_distance',
-      density=Fields(
-        **{
-          name: value
-          for name, value in given.items()
-          if name not in Fields.__annotations__
-        }
-      ),
-    ),
-    use_underscores=True,
-    description=description,
-  )
+  args, run = trained.parse(_as_in_run, argv, description)
   with cli.usage_errors():
     if not args.measure:
       raise ValueError('--measure names nothing: give one or several.')
   return args, run
+
+
+def _as_in_run(run: Path, config: Config) -> Measure:
+  given = dataclasses.asdict(config.density)
+  kde = config.density.estimator == 'kde'
+  return Measure(
+    run=run,
+    measure=(config.density.measure,),
+    estimator='kde' if kde else 'inverse_mean_distance',
+    density=Fields(
+      **{
+        name: value
+        for name, value in given.items()
+        if name not in Fields.__annotations__
+      }
+    ),
+  )
 
 
 def configs_of(args: Measure, run: Config) -> dict[str, Config]:

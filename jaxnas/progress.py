@@ -57,7 +57,8 @@ def bar(
     now = time.monotonic()
     if now - last >= SECONDS_BETWEEN_LINES:
       last = now
-      left_s = (now - start) / (count_done - done) * (total - count_done)
+      pace_s = (now - start) / max(count_done - done, 1)
+      left_s = pace_s * (total - count_done)
       # A download may not say how long it is.
       left = f', {left_s:.0f} s left' if left_s >= 0 else ''
       print(
@@ -75,6 +76,7 @@ def track(
   total: int,
   poll: Callable[[], None] = lambda: None,
   size: Callable[[T], int] = lambda item: 1,
+  done: int = 0,
 ) -> Iterator[T]:
   """The items, with a bar.
 
@@ -84,8 +86,9 @@ def track(
     total: units of work.
     poll: called before each item; may raise.
     size: units of an item.
+    done: those that an earlier run did.
   """
-  with bar(label, total) as advance:
+  with bar(label, total, done=done) as advance:
     for item in items:
       poll()
       yield item

@@ -1,7 +1,15 @@
-"""Rank architectures under a trained supernet and hold them to the truth."""
+"""Rank a trained supernet's architectures anew, and hold them to the truth.
 
-from collections.abc import Mapping
-from typing import Any
+On other images, more of them, or with batch normalisation another way; for
+instance `python -m jaxnas.rank --run RUN --ranking.split test --ranking.bn
+recalibrate`.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,8 +17,89 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from jaxnas import correlation, tables
+from jaxnas import cli, correlation, runs, tables, train, trained
 from jaxnas.spaces import Space
+
+if TYPE_CHECKING:
+  from jaxnas.build import Experiment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rank(trained.Command):
+  """Flags of the command; what is not given is as in the run."""
+
+  table: Path | None = None
+  """Ground truth. Default: what the run was held to."""
+  ranking: trained.Ranking
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  args, config = trained.parse(
+    lambda run, config: Rank(run=run, ranking=trained.ranking_of(config)),
+    argv,
+    __doc__,
+  )
+  workdir = args.workdir or args.run / 'rank'
+  # JAX and what needs it come after the flags, so that `--help` is quick.
+  from jaxnas import ranking
+  from jaxnas.training.preemption import Preemption
+
+  cli.keep_compiled()
+  with cli.usage_errors():
+    experiment, state = trained.load(args.run, config, args.ranking)
+    table = train.find_table(config, args.run, args.table)
+    workdir.mkdir(parents=True, exist_ok=True)
+  stopped = 'stopped, nothing lost: the same command goes on'
+  with cli.outcome(workdir, stopped), Preemption() as preemption:
+    ranking.predict(
+      experiment,
+      state,
+      experiment.ranking_archs_AxE,
+      workdir,
+      preemption.check,
+    )
+    runs.write_json(
+      workdir / 'environment.json',
+      runs.environment(run=str(args.run), step=int(state.step)),
+    )
+    show({'ranking': summarize(experiment, workdir, table)})
+  return 0
+
+
+def summarize(
+  experiment: 'Experiment',
+  workdir: Path,
+  table: tables.Table | None,
+  **facts: Any,
+) -> dict[str, Any]:
+  """Writes correlation.json, from predictions.npz, and returns what it holds.
+
+  `facts` are added to it.
+  """
+  from jaxnas import streams
+
+  config, held_out = experiment.config, experiment.held_out
+  predicted = runs.read_npz(workdir / 'predictions.npz')
+  bn: dict[str, Any] = {'bn': config.ranking.bn}
+  if config.ranking.bn == 'recalibrate':
+    bn['calibration_images'] = len(held_out.calibration)
+  summary = {
+    'space': config.space,
+    'split': config.ranking.split,
+    'images': len(held_out.ranking),
+    **bn,
+    'skipped_images': int(predicted['skipped_images']),
+    **facts,
+    **correlate(
+      experiment.space,
+      predicted['archs_AxE'],
+      predicted['accuracy_A'],
+      table,
+      streams.rng(config.seed, 'bootstrap'),
+    ),
+  }
+  runs.write_json(workdir / 'correlation.json', summary)
+  return summary
 
 
 def correlate(
@@ -96,3 +185,7 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _number(value: float | None, digits: int = 3) -> str:
   return '-' if value is None else f'{value:.{digits}f}'
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxnas import density, density_config, evaluation, samplers
+from jaxnas import density, density_config, ranking, samplers
 from jaxnas.config import Config
 
 if TYPE_CHECKING:
@@ -74,13 +74,11 @@ def accuracies(
   poll: Callable[[], None],
 ) -> Float[np.ndarray, ' A']:
   """Of every architecture, on a few validation batches."""
-  archs_AxE, split = experiment.space.enumerate(), experiment.held_out.rebuild
-  return evaluation.accuracies(
-    experiment.net,
-    state.variables,
-    experiment.sampler.route(state.sampler, archs_AxE),
-    split.batch,
-    len(split),
+  return ranking.accuracies(
+    experiment,
+    state,
+    experiment.space.enumerate(),
+    split=experiment.held_out.rebuild,
     batch_size=experiment.config.data.batch_size,
     label='rebuilding',
     poll=poll,

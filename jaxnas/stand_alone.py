@@ -42,17 +42,11 @@ def make_trainer(
       which a run goes on; None keeps neither.
     preemption: an active one; signals end training by Stopped.
   """
-  from jaxnas import evaluation, streams, supernets
-  from jaxnas.samplers import Sampler
+  from jaxnas import evaluation, samplers, streams, supernets
   from jaxnas.training import loop, step
 
   net, batches, space = built.net, built.training, built.space
-  # The arch is the sampler's state: data, so that one program serves all.
-  sampler = Sampler(
-    init=lambda: np.zeros((1, space.positions), np.int32),
-    sample=lambda archs_PxE, key: archs_PxE,
-    log_prob=lambda archs_PxE: None,
-  )
+  sampler = samplers.fixed(space.positions)
   average = config.retrain.ema_decay is not None
 
   def count(archs_PxE):

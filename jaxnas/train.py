@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   cli.keep_compiled()
   with cli.usage_errors():
     table = find_table(config, workdir, args.table)
+    if config.ranking.every_epochs is not None and table is None:
+      raise ValueError(
+        'ranking.every_epochs correlates with the truth: give --table FILE.'
+      )
     experiment = build.experiment(config)
     warmup = args.warmup_from and check_warmup(
       args.warmup_from, config, experiment.warmup_steps
@@ -107,68 +111,35 @@ def train(
   Returns:
     What correlation.json holds.
   """
-  from jaxnas import compute, evaluation, rank, streams
+  from jaxnas import compute, rank, ranking
   from jaxnas.training.preemption import Preemption
 
-  config = experiment.config
   preemption = preemption or Preemption()
   runs.write_json(
     workdir / 'environment.json',
     runs.environment(precision=str(experiment.net.dtype)),
   )
   if table is not None:
-    tables.dump(table, workdir / 'table.json', data=config.data.name)
+    tables.dump(table, workdir / 'table.json', data=experiment.config.data.name)
   predictions = workdir / 'predictions.npz'
   archs_AxE = experiment.ranking_archs_AxE
-  held_out = experiment.held_out.ranking
   if not predictions.exists():
-    state = train_supernet(experiment, workdir, warmup_from, preemption)
-    accuracy_A = evaluation.accuracies(
-      experiment.net,
-      state.variables,
-      experiment.sampler.route(state.sampler, archs_AxE),
-      held_out.batch,
-      len(held_out),
-      batch_size=config.ranking.batch_size,
-      poll=preemption.check,
-    )
-    runs.write_npz(
-      predictions,
-      {
-        'archs_AxE': archs_AxE,
-        'accuracy_A': accuracy_A,
-        'skipped_images': np.array(len(experiment.skipped)),
-      },
-    )
-  predicted = runs.read_npz(predictions)
-  summary = {
-    'space': config.space,
-    'split': config.ranking.split,
-    'images': len(held_out),
-    'bn': config.ranking.bn,
-    'skipped_images': int(predicted['skipped_images']),
-    'compute': compute.spent(experiment),
-    **rank.correlate(
-      experiment.space,
-      archs_AxE,
-      predicted['accuracy_A'],
-      table,
-      streams.rng(config.seed, 'bootstrap'),
-    ),
-  }
-  runs.write_json(workdir / 'correlation.json', summary)
-  print(f'{workdir}: {compute.describe(summary["compute"])}')
-  return summary
+    state = train_supernet(experiment, workdir, table, warmup_from, preemption)
+    ranking.predict(experiment, state, archs_AxE, workdir, preemption.check)
+  spent = compute.spent(experiment)
+  print(f'{workdir}: {compute.describe(spent)}')
+  return rank.summarize(experiment, workdir, table, compute=spent)
 
 
 def train_supernet(
   experiment: 'Experiment',
   workdir: Path,
+  table: tables.Table | None,
   warmup_from: Path | None,
   preemption: 'Preemption',
 ) -> 'TrainState':
   """From the newest checkpoint to the end."""
-  from jaxnas import build, debiasing, density_log, rebuilding
+  from jaxnas import build, debiasing, density_log, ranking, rebuilding
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
@@ -177,8 +148,13 @@ def train_supernet(
   warmup_steps = experiment.warmup_steps
   state, notes = experiment.init_state(), {'window': [], 'skipped': []}
 
-  def before_epoch(state: 'TrainState', epoch: int) -> 'TrainState':
+  def look(state: 'TrainState', epoch: int) -> None:
     density_log.write(experiment, state, epoch, workdir, preemption.check)
+    if row := ranking.report(experiment, state, epoch, table, preemption.check):
+      metrics.write(int(state.step), row)
+
+  def before_epoch(state: 'TrainState', epoch: int) -> 'TrainState':
+    look(state, epoch)
     # The density is solved for against the proposal as it is from here on.
     state = rebuilding.rebuild(experiment, state, epoch, preemption.check)
     return debiasing.debias(experiment, state, epoch, workdir, preemption.check)
@@ -197,6 +173,9 @@ def train_supernet(
     experiment.skipped.update(notes['skipped'])
     if int(state.step):
       print(f'{workdir}: goes on at step {int(state.step)}')
+    metrics = MetricsFile(
+      workdir / 'metrics.jsonl', int(state.step), build.mirrors(config, workdir)
+    )
     state = fit(
       state,
       experiment.step_fn,
@@ -212,18 +191,13 @@ def train_supernet(
       save=lambda state, window: checkpoints.save(
         state, {'window': window, 'skipped': sorted(experiment.skipped)}
       ),
-      record=MetricsFile(
-        workdir / 'metrics.jsonl',
-        int(state.step),
-        build.mirrors(config, workdir),
-      ).write,
+      record=metrics.write,
       window=notes['window'],
       images_per_step=config.data.batch_size * experiment.paths,
       guessing_loss=math.log(experiment.space.classes),
       preemption=preemption,
     )
-  epochs = config.warmup_epochs + config.epochs
-  density_log.write(experiment, state, epochs, workdir, preemption.check)
+  look(state, config.warmup_epochs + config.epochs)
   runs.write_npz(
     workdir / 'samples.npz',
     {

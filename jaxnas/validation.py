@@ -37,6 +37,9 @@ RANGES: dict[str, tuple[float, float]] = {
   'ranking.images': (1, np.inf),
   'ranking.archs': (2, np.inf),
   'ranking.batch_size': (2, np.inf),
+  'ranking.calibration_batches': (1, np.inf),
+  'ranking.every_epochs': (1, np.inf),
+  'ranking.sample': (2, np.inf),
   'checkpoint.every_epochs': (1, np.inf),
   'checkpoint.keep': (1, np.inf),
   'logging.every_steps': (1, np.inf),
@@ -65,6 +68,7 @@ USED_WITH = (
   ('density.bandwidth', 'density.estimator', 'kde'),
   ('density.prototypes', 'density.estimator', 'prototypes'),
   ('density.lookup', 'density.estimator', 'prototypes'),
+  ('ranking.calibration_batches', 'ranking.bn', 'recalibrate'),
   ('sampler.cost_bins', 'sampler.name', 'uniform'),
   ('sampler.variant', 'sampler.name', 'importance', 'tree'),
   ('sampler.rebuilds', 'sampler.variant', 'iterative', 'hierarchical'),
@@ -172,6 +176,11 @@ def validate(config: Config) -> None:
     raise ValueError(
       f'density.unbiased needs a density.batch_size of 4, not '
       f'{density.batch_size}.'
+    )
+  if config.ranking.bn == 'running' and not config.supernet.bn_running:
+    raise ValueError(
+      'ranking.bn running needs statistics that training kept: set '
+      'supernet.bn_running before it, or ranking.bn recalibrate.'
     )
   if config.optimizer.nesterov and config.optimizer.momentum == 0:
     raise ValueError('optimizer.nesterov needs optimizer.momentum above 0.')

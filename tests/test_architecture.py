@@ -15,7 +15,7 @@ FLOORS = (
   {'validation', 'figures', 'runs', 'prepared', 'progress', 'spread', 'walk'},
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
-  {'training', 'evaluation'},
+  {'training', 'recalibration', 'evaluation'},
   {'searchers'},
   {
     'build',
@@ -25,10 +25,13 @@ FLOORS = (
     'density_config',
     'density_log',
     'held_out',
+    'ranking',
+    'trained',
     'measure_flags',
     'measure_tables',
     'rebuilding',
     'sampler_config',
+    'scoring',
   },
   {
     'train',
@@ -39,6 +42,9 @@ FLOORS = (
     'measure',
     'compare',
     'compare_tables',
+    'bench',
+    'search',
+    'search_tables',
   },
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}

@@ -20,6 +20,7 @@ from jaxnas import (
   spaces,
   streams,
   train,
+  trained,
 )
 from jaxnas.training import preemption
 from jaxnas.training.checkpoint import Checkpoints
@@ -75,7 +76,7 @@ def final(run, **fields):
     given.undebiased(), density=config.Density(**fields)
   )
   experiment = build.experiment(given)
-  state = measure.newest(experiment, run)
+  state = trained.newest(experiment, run)
   assert int(state.step) == 10
   return density_config.subject(experiment, state), given
 

@@ -230,7 +230,7 @@ def test_other_members_get_no_gradient_and_are_not_used():
 
 
 def test_running_statistics_move_in_the_member_alone():
-  net = supernets.build(TINY.space, running=True)
+  net = supernets.build(TINY.space, momentum=0.1)
   mixed = Mixture(net, 2)
   variables = supernets.init(mixed, (1, 0), 0)
 

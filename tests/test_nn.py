@@ -214,7 +214,7 @@ def test_norm_of_bfloat16_has_float32_statistics():
 def test_running_norm_equals_pytorch():
   torch = pytest.importorskip('torch')
   theirs = torch.nn.BatchNorm2d(3)
-  ours = Norm(affine=True, running=True)
+  ours = Norm(affine=True, momentum=0.1)
   images = np.random.default_rng(0).normal(2, 3, (3, 4, 5, 6, 3))
   images = jnp.asarray(images, jnp.float32)
   scale, bias = np.array([1, 2, 3.0]), np.array([0, 1, -1.0])
@@ -267,7 +267,7 @@ def test_a_static_op_creates_only_its_candidate():
 
 
 def test_a_traced_op_updates_only_its_running_statistics():
-  choice = Choice(candidates(affine=True, running=True))
+  choice = Choice(candidates(affine=True, momentum=0.1))
   x = normal(0, 8, 4, 4, 4).astype(jnp.float32)
   start = choice.init(jax.random.key(0), x, jnp.int32(0), True)
   params, before = start['params'], start['batch_stats']

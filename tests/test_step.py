@@ -35,7 +35,7 @@ def fixed(arch):
 
 def test_label_smoothing_average_and_running_statistics():
   net = supernets.StandAlone(
-    supernets.build(SPACE, affine=True, running=True), ARCH
+    supernets.build(SPACE, affine=True, momentum=0.1), ARCH
   )
   optimizer = sgd(lambda step: 0.1, momentum=0.0)
   sampler = fixed(ARCH)

@@ -135,7 +135,7 @@ def test_stand_alone_counts_are_the_costs_of_the_space(space):
   for arch_E, expected in zip(
     archs_AxE, space.costs(archs_AxE).params_A, strict=True
   ):
-    made = shapes(space, static(arch_E), affine=True, running=True)
+    made = shapes(space, static(arch_E), affine=True, momentum=0.1)
     assert count(made['params']) == expected
 
 
@@ -205,7 +205,7 @@ def test_stem_positions_and_head_compose_to_the_whole_bit_for_bit():
 
 
 def test_a_traced_arch_moves_only_its_running_statistics():
-  net = supernets.build(DIGITS, affine=True, running=True)
+  net = supernets.build(DIGITS, affine=True, momentum=0.1)
   x, arch_E = images(DIGITS, 6), jnp.array([2, 0, 1, 0])
   state = supernets.init(net, arch_E, 0)
   step = jax.jit(

@@ -279,7 +279,10 @@ def test_equals_pytorch(
   """Logits, gradients, running statistics, and what those then give."""
   with jax.enable_x64(precision == 'float64'):
     net = supernets.build(
-      space, dtype=jnp.dtype(precision), affine=alone, running=alone
+      space,
+      dtype=jnp.dtype(precision),
+      affine=alone,
+      momentum=0.1 if alone else None,
     )
     archs_AxE = space.random(np.random.default_rng(1), count)
     variables = random_variables(net, archs_AxE[0], precision)
@@ -349,7 +352,7 @@ def test_a_static_network_equals_pytorch(space, twin, i):
   """The network of one architecture, which has no other parameters."""
   with jax.enable_x64(True):
     net = supernets.StandAlone(
-      supernets.build(space, dtype=jnp.float64, affine=True, running=True),
+      supernets.build(space, dtype=jnp.float64, affine=True, momentum=0.1),
       tuple(space.random(np.random.default_rng(2), 20)[i].tolist()),
     )
     variables = random_variables(net, net.arch, 'float64')

@@ -41,6 +41,9 @@ class Supernet:
 
   affine: bool = False
   """Give batch normalisation a scale and a bias, shared as the weights are."""
+  bn_running: bool = False
+  """Keep running statistics of batch normalisation beside the weights, for
+  ranking.bn running; training does not use them."""
   activation: Literal['relu', 'relu6', 'hard_swish'] | None = None
   """Of MB blocks; None: the space's own (mobilenet: hard_swish)."""
 
@@ -194,8 +197,17 @@ class Ranking:
   """How many architectures, drawn with a fixed seed; None: all."""
   batch_size: int = 500
   """Images in a batch, which are also what batch normalisation averages."""
-  bn: Literal['batch'] = 'batch'
-  """Statistics of batch normalisation: those of the batch."""
+  bn: Literal['batch', 'recalibrate', 'running'] = 'batch'
+  """Statistics of batch normalisation: of the batch (the authors' habit), of
+  each architecture on training batches (SPOS), or running ones."""
+  calibration_batches: int | None = None
+  """Of bn recalibrate: how many, of data.batch_size images, each counting
+  alike. None: 20, or as many as there are."""
+  every_epochs: int | None = None
+  """Rank some architectures every so many epochs and at the end, and write
+  the correlation with the truth to metrics.jsonl. None: never."""
+  sample: int = 100
+  """Of every_epochs: how many, the same ones along a run."""
 
 
 @dataclasses.dataclass(frozen=True)

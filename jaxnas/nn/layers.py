@@ -15,6 +15,9 @@ from jaxnas.nn.initial import constant, torch_uniform
 # biases, or the scales of normalisation.
 WEIGHT = 'kernel'
 
+# PyTorch's default share of a batch in running statistics.
+MOMENTUM = 0.1
+
 ACTIVATIONS = {
   'relu': jax.nn.relu,
   'relu6': jax.nn.relu6,
@@ -106,20 +109,19 @@ class Norm(nn.Module):
 
   Args:
     affine: learn a scale and a bias a channel.
-    running: keep running statistics as PyTorch does (momentum 0.1 of theirs,
-      unbiased variance), and use them when not training. Without, the
-      batch's own statistics serve training and evaluation, and the layer is
-      a pure function.
+    momentum: of running statistics (MOMENTUM is PyTorch's default, 1 keeps
+      the last batch's), which serve when not training; the variance is
+      unbiased. None: the batch's own statistics serve training and evaluation,
+      and the layer is a pure function.
     layout: of the map.
     dtype: of the result.
   """
 
   affine: bool = False
-  running: bool = False
+  momentum: float | None = None
   layout: Layout = 'NHWC'
   dtype: Any = jnp.float32
 
-  MOMENTUM = 0.9
   EPSILON = 1e-5
 
   @nn.compact
@@ -130,7 +132,7 @@ class Norm(nn.Module):
     broadcast = [channels if i == axis else 1 for i in range(4)]
     x = x.astype(convolutions.at_least_float32(x.dtype))
     running = None
-    if self.running:
+    if self.momentum is not None:
       means = self.variable('batch_stats', 'mean', constant(0.0), (channels,))
       variances = self.variable(
         'batch_stats', 'var', constant(1.0), (channels,)
@@ -144,9 +146,9 @@ class Norm(nn.Module):
       if running and not self.is_initializing():
         means, variances = running
         count = x.size // channels
-        means.value += (1 - self.MOMENTUM) * (mean_C - means.value)
+        means.value += self.momentum * (mean_C - means.value)
         unbiased_C = var_C * (count / max(count - 1, 1))
-        variances.value += (1 - self.MOMENTUM) * (unbiased_C - variances.value)
+        variances.value += self.momentum * (unbiased_C - variances.value)
     scale_C = jax.lax.rsqrt(var_C + self.EPSILON)
     shift_C = -mean_C * scale_C
     if self.affine:

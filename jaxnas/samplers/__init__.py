@@ -27,6 +27,7 @@ from jaxnas.samplers.debiased import effective_number as effective_number
 from jaxnas.samplers.debiased import solve_temperature as solve_temperature
 from jaxnas.samplers.debiased import with_density as with_density
 from jaxnas.samplers.fair import fair as fair
+from jaxnas.samplers.fixed import fixed as fixed
 from jaxnas.samplers.importance import importance as importance
 from jaxnas.samplers.mixture import MixtureState as MixtureState
 from jaxnas.samplers.mixture import mixture as mixture

@@ -11,6 +11,7 @@ from jaxnas import names
 from jaxnas.searchers.base import Searcher as Searcher
 from jaxnas.searchers.base import State as State
 from jaxnas.searchers.base import best as best
+from jaxnas.searchers.base import last_scores as last_scores
 from jaxnas.searchers.base import load_state as load_state
 from jaxnas.searchers.base import run as run
 from jaxnas.searchers.base import save_state as save_state

@@ -28,7 +28,7 @@ def build(
   *,
   dtype: Any = jnp.float32,
   affine: bool = False,
-  running: bool = False,
+  momentum: float | None = None,
   activation: str | None = None,
 ) -> nn.Module:
   """The network of a space.
@@ -36,11 +36,11 @@ def build(
   Called with a traced arch it is the supernet, one program for every
   architecture; with an arch of Python ints the stand-alone network. The
   supernet's batch normalisation has no parameters and no state by default;
-  stand-alone networks want `affine` and `running`. `activation` replaces that
-  of a chain's blocks.
+  stand-alone networks want `affine` and the `momentum` of running statistics.
+  `activation` replaces that of a chain's blocks.
   """
   options = {} if activation is None else {'activation': activation}
-  return NETS[type(space)](space, dtype, affine, running, **options)
+  return NETS[type(space)](space, dtype, affine, momentum, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StandAlone:
   """A net trained along one architecture, with a supernet's methods.
 
   Args:
-    net: from `build`, with `affine` and `running`.
+    net: from `build`, with `affine` and `momentum`.
     arch: the architecture, of which alone parameters exist. None: the arch is
       an argument, one program serves all, and the others' parameters lie idle.
   """
@@ -76,6 +76,20 @@ class StandAlone:
     if self.arch is None:
       return self.net.used(params, arch_E)
     return jax.tree.map(lambda leaf: jnp.bool_(True), params)
+
+
+def of_arch(net: Any, params: Any, arch: Any) -> tuple[Any, Any, Any]:
+  """Net, parameters and arch without members: of a mixture, those of one."""
+  if isinstance(net, Mixture):
+    return net.of_arch(params, arch)
+  return net, params, arch
+
+
+def with_momentum(net: Any, momentum: float | None) -> Any:
+  """The same net, keeping such running statistics, or none."""
+  if isinstance(net, Mixture):
+    return dataclasses.replace(net, net=with_momentum(net.net, momentum))
+  return net.clone(momentum=momentum)
 
 
 def init(net: Any, arch: tuple[int, ...] | Arch, seed: int) -> dict[str, Any]:

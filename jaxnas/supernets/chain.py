@@ -34,7 +34,7 @@ class ChainNet(nn.Module):
   space: ChainSpace
   dtype: Any = jnp.float32
   affine: bool = False
-  running: bool = False
+  momentum: float | None = None
   activation: str | None = None
 
   sequential: ClassVar[bool] = True
@@ -47,7 +47,7 @@ class ChainNet(nn.Module):
 
   def setup(self):
     space, layout = self.space, convolutions.trunk_layout()
-    norm = functools.partial(Norm, self.affine, self.running, dtype=self.dtype)
+    norm = functools.partial(Norm, self.affine, self.momentum, dtype=self.dtype)
     inner: dict[str, Any] = {
       'norm': functools.partial(norm, layout=layout),
       'layout': layout,

@@ -75,6 +75,10 @@ class Mixture:
       for name, part in changed.items()
     }
 
+  def of_arch(self, params: Any, arch: Any) -> tuple[Any, Any, Any]:
+    """The net, parameters and arch of the member that an arch names."""
+    return self.net, _of(params, arch[-1]), arch[:-1]
+
   def used(self, params: Any, arch_E: Arch) -> Any:
     """Booleans by leaf that broadcast to it, along the members: (M, 1, ...)."""
     member = arch_E[-1]

@@ -42,7 +42,7 @@ class CellNet(nn.Module):
   space: CellSpace
   dtype: Any = jnp.float32
   affine: bool = False
-  running: bool = False
+  momentum: float | None = None
 
   sequential: ClassVar[bool] = False
   default_tensors: ClassVar[str] = 'deep'
@@ -63,7 +63,7 @@ class CellNet(nn.Module):
     if not isinstance(arch, tuple):
       arch = jnp.asarray(arch)
     space, dtype = self.space, self.dtype
-    norm = functools.partial(Norm, self.affine, self.running, dtype=dtype)
+    norm = functools.partial(Norm, self.affine, self.momentum, dtype=dtype)
     x = Conv(space.channels, dtype=dtype, name='stem')(x_BxHxWxC)
     x = norm(name='stem_norm')(x, train)
     for stage, channels in enumerate(space.widths):

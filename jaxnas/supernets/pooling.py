@@ -34,7 +34,7 @@ class PoolingNet(nn.Module):
   space: PoolingSpace
   dtype: Any = jnp.float32
   affine: bool = False
-  running: bool = False
+  momentum: float | None = None
 
   sequential: ClassVar[bool] = False
   default_tensors: ClassVar[str] = 'authors'
@@ -50,7 +50,7 @@ class PoolingNet(nn.Module):
   layers: ClassVar[tuple[str, ...]] = ('linear',)
 
   def setup(self):
-    norm = functools.partial(Norm, self.affine, self.running, dtype=self.dtype)
+    norm = functools.partial(Norm, self.affine, self.momentum, dtype=self.dtype)
     self.stem = Conv(self.space.stem, dtype=self.dtype, name='stem')
     self.stem_norm = norm(name='stem_norm')
     self.blocks = [

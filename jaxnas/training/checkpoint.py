@@ -48,8 +48,13 @@ class Checkpoints:
     """Of the checkpoints there are, oldest first."""
     return sorted(self._manager.all_steps())
 
-  def save(self, state: Any, notes: Mapping[str, Any]) -> None:
-    """Under `state.step`; `notes` are JSON. A step that is there stays."""
+  def save(
+    self, state: Any, notes: Mapping[str, Any], *, wait: bool = False
+  ) -> None:
+    """Under `state.step`; `notes` are JSON. A step that is there stays.
+
+    With `wait` it is there when this returns.
+    """
     step = int(state.step)
     if step not in self.steps():
       self._manager.save(
@@ -59,6 +64,8 @@ class Checkpoints:
           notes=ocp.args.JsonSave(dict(notes)),
         ),
       )
+    if wait:
+      self._manager.wait_until_finished()
 
   def restore(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
     """(state, notes) of a step, in the shapes, dtypes and places of `like`."""

@@ -15,6 +15,9 @@ Mirror = Callable[[int, Mapping[str, Any]], None]
 class MetricsFile:
   """Appends rows; a resumed run drops those after its restored step.
 
+  So it does with those of that step which are not of training: what they say
+  is said again.
+
   Args:
     file: metrics.jsonl.
     step: the step that the run starts from.
@@ -24,7 +27,14 @@ class MetricsFile:
   def __init__(self, file: Path, step: int, mirrors: Sequence[Mirror] = ()):
     self._mirrors = mirrors
     rows = runs.read_rows(file, ['step'])
-    runs.write_rows(file, [row for row in rows if row['step'] <= step])
+    runs.write_rows(
+      file,
+      [
+        row
+        for row in rows
+        if row['step'] < step or (row['step'] == step and 'loss' in row)
+      ],
+    )
     self._stream = file.open('a', buffering=1)
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:

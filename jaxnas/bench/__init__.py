@@ -1,0 +1,1 @@
+"""What things cost: each benchmark measures its rivals side by side."""

@@ -1,0 +1,174 @@
+"""Architectures evaluated and held to the truth, as a config says."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxnas import correlation, data, evaluation, runs, streams, tables
+
+if TYPE_CHECKING:
+  from jaxnas.build import Experiment
+  from jaxnas.training.step import TrainState
+
+# Between two copies of what is evaluated so far.
+SECONDS_BETWEEN_COPIES = 30.0
+
+
+def accuracies(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  archs_AxE: Int[np.ndarray, 'A E'],
+  *,
+  split: data.Split | None = None,
+  batch_size: int | None = None,
+  **options: Any,
+) -> Float[np.ndarray, ' A']:
+  """Under the shared weights of a state, normalised as `ranking.bn` says.
+
+  Args:
+    experiment: whose net, and whose sampler where it routes.
+    state: of its training.
+    archs_AxE: any architectures.
+    split: images; None: those of the ranking.
+    batch_size: at most so many in a batch; None: `ranking.batch_size`.
+    options: of `evaluation.accuracies`.
+  """
+  given, split = experiment.config.ranking, split or experiment.held_out.ranking
+  net: Any = experiment.net
+  variables = {'params': state.variables['params']}
+  calibration: tuple[Any, ...] = ()
+  if given.bn == 'running':
+    net, variables = experiment.trained_net, state.variables
+  if given.bn == 'recalibrate':
+    images = experiment.held_out.calibration
+    starts = range(0, len(images), experiment.config.data.batch_size)
+    batches = np.split(np.arange(len(images)), starts[1:])
+    calibration = tuple(images.batch(indices_B)[0] for indices_B in batches)
+  return evaluation.accuracies(
+    net,
+    variables,
+    experiment.sampler.route(state.sampler, archs_AxE),
+    split.batch,
+    len(split),
+    batch_size=batch_size or given.batch_size,
+    calibration=calibration,
+    **options,
+  )
+
+
+def predict(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  archs_AxE: Int[np.ndarray, 'A E'],
+  workdir: Path,
+  poll: Callable[[], None] = lambda: None,
+) -> None:
+  """Writes predictions.npz, the accuracies of these architectures.
+
+  What an interrupted call has evaluated is not evaluated again.
+  """
+  part = workdir / 'predictions.part.npz'
+  accuracy_A = _resumable(experiment, state, archs_AxE, part, poll)
+  runs.write_npz(
+    workdir / 'predictions.npz',
+    {
+      'archs_AxE': archs_AxE,
+      'accuracy_A': accuracy_A,
+      'skipped_images': np.array(len(experiment.skipped)),
+    },
+  )
+  part.unlink(missing_ok=True)
+
+
+def _resumable(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  archs_AxE: Int[np.ndarray, 'A E'],
+  file: Path,
+  poll: Callable[[], None],
+) -> Float[np.ndarray, ' A']:
+  """As `accuracies`; what an earlier call of it left in `file` is kept."""
+  facts = json.dumps(
+    {
+      'step': int(state.step),
+      'ranking': dataclasses.asdict(experiment.config.ranking),
+    }
+  )
+  known, last, newest = None, time.monotonic(), None
+  if file.exists():
+    kept = runs.read_npz(file)
+    same = np.array_equal(kept['archs_AxE'], archs_AxE)
+    if same and str(kept['facts']) == facts:
+      known = kept['hits_AxN']
+
+  def copy(hits_AxN):
+    runs.write_npz(
+      file,
+      {
+        'archs_AxE': archs_AxE,
+        'hits_AxN': hits_AxN,
+        'facts': np.array(facts),
+      },
+    )
+
+  def keep(hits_AxN):
+    nonlocal last, newest
+    newest = hits_AxN
+    if time.monotonic() - last > SECONDS_BETWEEN_COPIES:
+      copy(hits_AxN)
+      last = time.monotonic()
+
+  try:
+    return accuracies(
+      experiment, state, archs_AxE, known=known, keep=keep, poll=poll
+    )
+  except BaseException:
+    if newest is not None:
+      copy(newest)
+    raise
+
+
+def report(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  epoch: int,
+  table: tables.Table | None,
+  poll: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+  """Correlation of some architectures, where it is due after `epoch` epochs.
+
+  Empty where it is not. The architectures are the same along a run.
+  """
+  config = experiment.config
+  every, last = (
+    config.ranking.every_epochs,
+    config.warmup_epochs + config.epochs,
+  )
+  due = every is not None and epoch and (epoch % every == 0 or epoch == last)
+  if table is None or not due:
+    return {}
+  archs_AxE = reported(experiment)
+  accuracy_A = accuracies(
+    experiment, state, archs_AxE, label='reporting', poll=poll
+  )
+  truth_A = table.accuracy(archs_AxE)
+  row = {
+    'epoch': float(epoch),
+    'kendall': correlation.kendall(accuracy_A, truth_A),
+    'spearman': correlation.spearman(accuracy_A, truth_A),
+  }
+  # Undefined where all accuracies are alike.
+  return {name: value for name, value in row.items() if value is not None}
+
+
+def reported(experiment: 'Experiment') -> Int[np.ndarray, 'A E']:
+  """The architectures of the reports along a run."""
+  config, space = experiment.config, experiment.space
+  count = min(config.ranking.sample, space.size)
+  return space.some(streams.rng(config.seed, 'reports'), count)

@@ -1,0 +1,271 @@
+"""Search a trained supernet for its best architecture, under limits.
+
+For instance `python -m jaxnas.search --run RUN --searcher evolution --max_macs
+330M`.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxnas import cli, runs, search_tables, train, trained
+
+if TYPE_CHECKING:
+  from jaxnas.build import Experiment
+  from jaxnas.searchers import Limits, Searcher, State
+  from jaxnas.training.step import TrainState
+
+# Files of a search.
+WHAT, STATE, BEST = 'search.json', 'state.npz', 'best.json'
+
+# What numbers of parameters and multiply-adds may end in.
+UNITS = {'k': 10**3, 'M': 10**6, 'G': 10**9}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search(trained.Command):
+  """Flags of the command; those of ranking are as in the run."""
+
+  searcher: Literal['random', 'evolution', 'shifting', 'tree', 'exhaustive'] = (
+    'evolution'
+  )
+  """random; evolution (SPOS); shifting: evolution that trains the shared
+  weights along every candidate; tree: walks by UCT; exhaustive: all."""
+  max_params: str | None = None
+  """Limit on parameters of the network alone, such as 5M."""
+  max_macs: str | None = None
+  """Limit on multiply-adds of one image, such as 330M."""
+  population: int = 50
+  """Architectures of a generation."""
+  generations: int = 20
+  """How many generations; not of exhaustive."""
+  parents: int = 10
+  """Of evolution and shifting: the best, which have children."""
+  mutation: float = 0.1
+  """Of evolution and shifting: probability of a position to be drawn anew."""
+  select: Literal['accuracy', 'diverse', 'similar', 'pareto'] = 'accuracy'
+  """Of evolution and shifting: parents are the most accurate; the most distant
+  of accurate ones; those nearest the best; or the front of accuracy,
+  parameters and multiply-adds."""
+  distance: Literal[
+    'encoding', 'gradient', 'representational', 'functional'
+  ] = 'encoding'
+  """Of select diverse and similar: as density.measure, with the run's other
+  density fields."""
+  seed: int = 0
+  """Of the search."""
+  top: int = 10
+  """How many architectures to show."""
+  resume: bool = False
+  """Go on where the search in --workdir stopped."""
+  table: Path | None = None
+  """Ground truth. Default: what the run was held to."""
+  ranking: trained.Ranking
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  args, config = trained.parse(
+    lambda run, config: Search(run=run, ranking=trained.ranking_of(config)),
+    argv,
+    __doc__,
+  )
+  workdir = args.workdir or args.run / 'search'
+  # JAX and what needs it come after the flags, so that `--help` is quick.
+  from jaxnas import searchers
+  from jaxnas.training.preemption import Preemption
+
+  cli.keep_compiled()
+  with cli.usage_errors():
+    limits = limits_of(args)
+    experiment, state = trained.load(args.run, config, args.ranking)
+    table = train.find_table(config, args.run, args.table)
+    searcher = make(args, experiment, state, limits)
+    open_search(args, workdir)
+  stopped = (
+    f'stopped, nothing lost: go on with --run {args.run} --workdir {workdir} '
+    '--resume and the same flags'
+  )
+  with cli.outcome(workdir, stopped), Preemption() as preemption:
+    found = search(
+      experiment,
+      state,
+      searcher,
+      workdir,
+      seed=args.seed,
+      shifts=args.searcher == 'shifting',
+      poll=preemption.check,
+    )
+    best_E = searcher.pick(found)
+    runs.write_json(
+      workdir / BEST,
+      search_tables.row(experiment.space, best_E, found, table)
+      | runs.environment(run=str(args.run), step=int(state.step)),
+    )
+  top_N = searchers.best(found, experiment.space, limits, args.top)
+  search_tables.show(experiment.space, found, top_N, best_E, table)
+  search_tables.draw(experiment.space, found, best_E, workdir / 'search.png')
+  return 0
+
+
+def limits_of(args: Search) -> 'Limits':
+  """Raises ValueError where one is no number."""
+  from jaxnas.searchers import Limits
+
+  def number(name: str, text: str | None) -> int | None:
+    if text is None:
+      return None
+    unit = UNITS.get(text[-1:], 1)
+    digits = text[:-1] if text[-1:] in UNITS else text
+    try:
+      return round(float(digits) * unit)
+    except (ValueError, OverflowError) as error:
+      raise ValueError(
+        f'--{name} is {text!r}; it must be a number, such as 330M.'
+      ) from error
+
+  return Limits(
+    number('max_params', args.max_params), number('max_macs', args.max_macs)
+  )
+
+
+def make(
+  args: Search,
+  experiment: 'Experiment',
+  state: 'TrainState',
+  limits: 'Limits',
+) -> 'Searcher':
+  """The searcher, given those options that it names.
+
+  Raises ValueError where one that it does not name is set, the space is none
+  that it serves, or no architecture meets the limits.
+  """
+  from jaxnas import scoring, searchers
+
+  function = searchers.get(args.searcher)
+  options: dict[str, Any] = {
+    name: getattr(args, name)
+    for name in ('population', 'generations', 'parents', 'mutation', 'select')
+  }
+  named = inspect.signature(function).parameters
+  # What random and tree call the size of a search and of a generation.
+  same = {'count': 'generations', 'walks': 'population'}
+  used = {*named, *(same[name] for name in named if name in same)}
+  for name, value in options.items():
+    if name not in used and value != getattr(Search, name):
+      raise ValueError(f'--{name} is of other searchers than {args.searcher}.')
+  if args.distance != Search.distance and args.select not in (
+    'diverse',
+    'similar',
+  ):
+    raise ValueError('--distance is of --select diverse and similar.')
+  options |= {
+    'count': args.population * args.generations,
+    'walks': args.population,
+  }
+  if args.distance != Search.distance:
+    options['distance'] = scoring.distance(experiment, state, args.distance)
+  return function(
+    experiment.space,
+    limits,
+    **{name: value for name, value in options.items() if name in named},
+  )
+
+
+def open_search(args: Search, workdir: Path) -> None:
+  """Makes or reopens the folder of a search.
+
+  Raises ValueError where a search would be overwritten, or where the one to
+  resume is another one.
+  """
+  flags = json.loads(json.dumps(dataclasses.asdict(args), default=str))
+  for name in ('resume', 'top', 'table', 'workdir'):
+    del flags[name]
+  file = workdir / WHAT
+  if file.exists() and not args.resume:
+    raise ValueError(
+      f'{workdir} holds a search already: add --resume to go on with it, or '
+      'choose another --workdir.'
+    )
+  if file.exists():
+    before = json.loads(file.read_text())
+    for name, value in flags.items():
+      if before.get(name) != value:
+        raise ValueError(
+          f'{workdir} is a search with {name} {before.get(name)}, not {value}: '
+          'resume it as it is, or choose another --workdir.'
+        )
+  workdir.mkdir(parents=True, exist_ok=True)
+  runs.write_json(file, flags)
+
+
+def search(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  searcher: 'Searcher',
+  workdir: Path,
+  *,
+  seed: int,
+  shifts: bool = False,
+  poll: Callable[[], None] = lambda: None,
+) -> 'State':
+  """Searches, or goes on with it, in `workdir`.
+
+  Its state is saved every generation: what an interruption costs is the last
+  one, and the end is the same, bit for bit.
+
+  Args:
+    experiment: whose net and images score.
+    state: of its training.
+    searcher: from `make`.
+    workdir: a folder; gets state.npz, search.jsonl and, where weights shift,
+      checkpoints/.
+    seed: of the search.
+    shifts: train the shared weights along every candidate before it is scored.
+    poll: called before each evaluation; may raise.
+
+  Returns:
+    All that was scored.
+  """
+  from jaxnas import scoring, searchers
+
+  file, found = workdir / STATE, None
+  if file.exists():
+    found = searchers.load_state(file)
+  scorers = contextlib.nullcontext(scoring.fixed(experiment, state, poll))
+  if shifts:
+    scorers = scoring.shifting(
+      experiment,
+      state,
+      workdir / 'checkpoints',
+      0 if found is None else len(found.accuracy_V),
+      seed=seed,
+      poll=poll,
+    )
+
+  def save(found: 'State') -> None:
+    # Before the state that says how many were scored.
+    scorer.save()
+    searchers.save_state(file, found)
+    runs.write_rows(
+      workdir / 'search.jsonl', search_tables.rows(experiment.space, found)
+    )
+    v = found.accuracy_V.argmax()
+    print(
+      f'generation {int(found.generation)}: {len(found.accuracy_V)} scored, '
+      f'best {experiment.space.format(found.archs_VxE[v])} '
+      f'{found.accuracy_V[v]:.2%}'
+    )
+
+  with scorers as scorer:
+    return searchers.run(
+      searcher, scorer.score, seed=seed, state=found, save=save, poll=poll
+    )
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,136 @@
+"""Runs of jaxnas.train that another command reads."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import tyro
+
+from jaxnas import cli, runs, validation
+from jaxnas.config import Config, sections
+
+if TYPE_CHECKING:
+  from jaxnas.build import Experiment
+  from jaxnas.training.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command:
+  """Flags of every command that reads a run."""
+
+  run: Annotated[Path, tyro.conf.arg(help_behavior_hint='(required)')]
+  """A run directory of jaxnas.train."""
+  workdir: Path | None = None
+  """What the command writes. Default: a folder of its name in the run."""
+
+
+# Neither shown nor taken.
+Hidden = Annotated[Any, tyro.conf.Suppress, tyro.conf.Fixed]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking(sections.Ranking):
+  """How architectures are evaluated; hidden is what only training uses."""
+
+  every_epochs: Hidden = None
+  sample: Hidden = sections.Ranking.sample
+
+
+C = TypeVar('C', bound=Command)
+
+
+def parse(
+  defaults: Callable[[Path, Config], C],
+  argv: Sequence[str] | None,
+  description: str | None,
+) -> tuple[C, Config]:
+  """Flags over what the run did, and the run's config.
+
+  Usage errors, such as a folder that holds no run, end with exit code 2.
+  """
+  argv = list(sys.argv[1:] if argv is None else argv)
+  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first.add_argument('--run', type=Path)
+  flags, _ = first.parse_known_args(argv)
+  with cli.usage_errors():
+    if flags.run is not None:
+      config = runs.read_config(flags.run)
+    elif any(arg in ('-h', '--help') for arg in argv):
+      config = Config()
+    else:
+      raise ValueError('no run: give --run DIR, which jaxnas.train wrote.')
+  default = defaults(flags.run or Path('RUN'), config)
+  args = tyro.cli(
+    type(default),
+    args=argv,
+    default=default,
+    use_underscores=True,
+    description=description,
+  )
+  return args, config
+
+
+def ranking_of(config: Config) -> Ranking:
+  """As the run ranked."""
+  fields = dataclasses.asdict(config.ranking)
+  return Ranking(**{**fields, 'every_epochs': None, 'sample': Ranking.sample})
+
+
+def load(
+  run: Path, config: Config, ranking: Ranking
+) -> 'tuple[Experiment, TrainState]':
+  """A finished run, to be ranked so, and its last state.
+
+  Raises ValueError or FileNotFoundError, one line.
+  """
+  from jaxnas import build
+
+  # What its densities came from may be gone, and is not asked for again.
+  seen = dataclasses.replace(
+    config.undebiased(),
+    ranking=sections.Ranking(**dataclasses.asdict(ranking)),
+    density=dataclasses.replace(config.density, file=None, log_epochs=None),
+  )
+  if ranking.calibration_batches == config.ranking.calibration_batches:
+    # Not asked for here: it goes where this ranking does not use it.
+    seen = validation.without_unused(seen, 'ranking')
+  validation.validate(seen)
+  experiment = build.experiment(seen)
+  return experiment, finished(experiment, run)
+
+
+def newest(experiment: 'Experiment', run: Path) -> 'TrainState':
+  """The state of the newest checkpoint.
+
+  Raises FileNotFoundError where there is none.
+  """
+  from jaxnas.training.checkpoint import Checkpoints
+
+  folder = run / 'checkpoints'
+  if folder.is_dir():
+    with Checkpoints(folder) as checkpoints:
+      if steps := checkpoints.steps():
+        return checkpoints.restore(steps[-1], experiment.init_state())[0]
+  raise FileNotFoundError(
+    f'{run} has no checkpoint: train it further with --workdir {run} --resume.'
+  )
+
+
+def finished(experiment: 'Experiment', run: Path) -> 'TrainState':
+  """The state at the end of training.
+
+  Raises ValueError or FileNotFoundError where the run has not come there.
+  """
+  state, config = newest(experiment, run), experiment.config
+  last = experiment.training.steps_per_epoch * (
+    config.warmup_epochs + config.epochs
+  )
+  if int(state.step) < last:
+    raise ValueError(
+      f'{run} is at step {int(state.step)} of {last}: finish it with '
+      f'python -m jaxnas.train --workdir {run} --resume.'
+    )
+  return state
