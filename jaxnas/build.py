@@ -224,6 +224,12 @@ def experiment(
   if config.sampler.name == 'mixture':
     net = supernets.Mixture(member, config.sampler.members)
   if sampler.rewards:
+    at_most(
+      'data.batch_size of rewards',
+      config.data.batch_size,
+      len(validation_V),
+      'validation images',
+    )
     rewards = data.training(
       loaded,
       validation_V,

@@ -47,11 +47,14 @@ def parse(command: type[C], argv: Sequence[str] | None = None) -> C:
   first.add_argument('--config')
   first.add_argument('--workdir', type=Path)
   first.add_argument('--resume', action='store_true')
+  first.add_argument('--run', type=Path)
   flags, _ = first.parse_known_args(argv)
   asks_help = any(arg in ('-h', '--help') for arg in argv)
   with usage_errors():
     if flags.config is not None:
       config = load(flags.config)
+    elif flags.run is not None:
+      config = runs.read_config(flags.run)
     elif flags.resume and flags.workdir is not None:
       config = runs.read_config(flags.workdir)
     elif asks_help:

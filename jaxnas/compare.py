@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from jaxnas import cli, compare_tables, names, runs, tables, train, validation
 from jaxnas.config import Config, Debias, Sampler
 
@@ -25,6 +27,9 @@ DEBIAS = '+debias'
 # The file that says what is compared.
 WHAT = 'compare.json'
 
+# Where neither the flags nor what is resumed say it.
+DEFAULTS = {'seeds': 3, 'budget': 'paths'}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare(cli.Command):
@@ -33,10 +38,11 @@ class Compare(cli.Command):
   samplers: str | None = None
   """What to compare, separated by commas: NAME or NAME:VARIANT of a sampler,
   +debias behind it to debias it as the config says."""
-  seeds: int = 3
-  """Runs of each, from the config's seed on."""
-  budget: Literal['paths', 'steps'] = 'paths'
-  """What all spend alike: path-gradients, or steps (sampler.budget)."""
+  seeds: int | None = None
+  """Runs of each, from the config's seed on. None: 3, or as before."""
+  budget: Literal['paths', 'steps'] | None = None
+  """What all spend alike: path-gradients, or steps (sampler.budget). None:
+  paths, or as before."""
   table: Path | None = None
   """Ground truth to correlate with. Default: the table shipped, if any."""
 
@@ -58,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       for label in what['samplers']
     }
     table = train.find_table(base, workdir, args.table)
+    check_table(workdir, base, table)
     runs.open_run(workdir, args.experiment, resume=args.resume)
     runs.write_json(workdir / WHAT, what)
     if table is not None:
@@ -86,23 +93,48 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def to_compare(args: Compare, workdir: Path) -> dict[str, Any]:
-  """Samplers, seeds and budget: of the flags, or of what is resumed.
+  """Samplers, seeds and budget: of the flags, else of what is resumed.
 
-  Raises ValueError where neither says what to compare.
+  Raises ValueError where neither says what to compare, or where runs that are
+  done had another budget.
   """
   file = workdir / WHAT
-  if args.samplers is None and args.resume and file.exists():
-    return json.loads(file.read_text())
-  if args.samplers is None:
+  kept = json.loads(file.read_text()) if args.resume and file.exists() else {}
+  given = {
+    'samplers': args.samplers and args.samplers.split(','),
+    'seeds': args.seeds,
+    'budget': args.budget,
+  }
+  what = DEFAULTS | kept | {k: v for k, v in given.items() if v is not None}
+  if 'samplers' not in what:
     raise ValueError(
       'say what to compare: --samplers uniform,uniform+debias for instance.'
     )
-  if args.seeds < 1:
-    raise ValueError(f'--seeds is {args.seeds}; it must be at least 1.')
-  labels = args.samplers.split(',')
+  if what['seeds'] < 1:
+    raise ValueError(f'--seeds is {what["seeds"]}; it must be at least 1.')
+  if kept and kept['budget'] != what['budget']:
+    raise ValueError(
+      f'{workdir} compares under --budget {kept["budget"]}, not '
+      f'{what["budget"]}: choose another --workdir.'
+    )
+  labels = what['samplers']
   if twice := {label for label in labels if labels.count(label) > 1}:
     raise ValueError(f'--samplers has {min(twice)} twice.')
-  return {'samplers': labels, 'seeds': args.seeds, 'budget': args.budget}
+  return what
+
+
+def check_table(
+  workdir: Path, config: Config, table: tables.Table | None
+) -> None:
+  """Raises ValueError where runs that are done were held to another truth."""
+  if table is None or not (workdir / 'table.json').exists():
+    return
+  before = train.find_table(config, workdir, None)
+  if before and not np.array_equal(before.accuracy_A, table.accuracy_A):
+    raise ValueError(
+      f'{workdir} is held to another table: resume it without --table, or '
+      'choose another --workdir.'
+    )
 
 
 def configure(
@@ -137,6 +169,10 @@ def configure(
   )
   if variant and config.sampler.variant is None:
     raise ValueError(f'--samplers: {label!r}: {name} has no variants.')
+  if name != 'fair' and base.density.estimator != 'prototypes':
+    # Nobody else chooses among candidates.
+    exact = dataclasses.replace(base.debias, candidates=Debias.candidates)
+    config = dataclasses.replace(config, debias=exact)
   if not plus:
     config = config.undebiased()
   validation.validate(config)

@@ -46,10 +46,7 @@ def spent(experiment: 'Experiment') -> dict[str, Any]:
     'rewards': _rewards(experiment, steps),
     'density': _density(experiment),
     'rebuilding': _rebuilding(experiment),
-    'ranking': Part(
-      len(archs_AxE) * len(held_out.ranking),
-      FORWARD * _shared(experiment, archs_AxE),
-    ),
+    'ranking': _evaluation(experiment, archs_AxE, len(held_out.ranking)),
   }
   path_gradients = steps * experiment.paths
   everything = {
@@ -93,10 +90,22 @@ def _rebuilding(experiment: 'Experiment') -> Part:
   if not times:
     return Part(0, FORWARD)
   archs_AxE = experiment.space.enumerate()
-  return Part(
-    times * len(archs_AxE) * len(experiment.held_out.rebuild),
-    FORWARD * _shared(experiment, archs_AxE),
-  )
+  images = times * len(experiment.held_out.rebuild)
+  if experiment.config.sampler.variant == 'iterative':
+    return _evaluation(experiment, archs_AxE, images, times)
+  return Part(len(archs_AxE) * images, FORWARD * _shared(experiment, archs_AxE))
+
+
+def _evaluation(
+  experiment: 'Experiment',
+  archs_AxE: Int[np.ndarray, 'A E'],
+  images: int,
+  times: int = 1,
+) -> Part:
+  """Of accuracies, calibration included, which shares nothing."""
+  calibrating = times * len(experiment.held_out.calibration)
+  share = 1.0 if calibrating else _shared(experiment, archs_AxE)
+  return Part(len(archs_AxE) * (images + calibrating), FORWARD * share)
 
 
 def _density(experiment: 'Experiment') -> Part:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 DPI = 150
 COLOUR = '#3b6ea5'
@@ -70,9 +71,11 @@ def scatter(
   )
   panel.set_xlabel(xlabel)
   panel.set_ylabel(ylabel)
-  panel.legend(loc='lower right')
+  panel.legend(loc='best')
   panel.spines[['top', 'right']].set_visible(False)
-  figure.colorbar(dots, ax=panel, label=colour_label)
+  figure.colorbar(
+    dots, ax=panel, label=colour_label, ticks=MaxNLocator(integer=True)
+  )
   figure.savefig(file, dpi=DPI)
 
 

@@ -50,11 +50,15 @@ def check(
     batch: images that each is looked at with.
   """
   if config.sampler.variant == 'hierarchical':
-    compared = density.functional()
-    density.check_memory(
-      density.feature_bytes(compared, net, {}, len(archs_AxF), 1, batch),
-      config.density.memory_gb,
+    size = density.feature_bytes(
+      density.functional(), net, {}, len(archs_AxF), 1, batch
     )
+    if size > config.density.memory_gb * 1e9:
+      raise ValueError(
+        f'sampler.variant hierarchical clusters {size / 1e9:.3g} GB of '
+        f'outputs, more than density.memory_gb {config.density.memory_gb:g}: '
+        'raise that, or use variant iterative.'
+      )
 
 
 def due(config: Config) -> set[int]:

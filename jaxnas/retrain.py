@@ -1,6 +1,7 @@
 """Train architectures alone, from scratch: the ground truth of a space.
 
-For instance `python -m jaxnas.retrain --config digits_truth.py --all`.
+For instance `python -m jaxnas.retrain --config digits_truth.py --all`, or
+`python -m jaxnas.retrain --run RUN --arch best`.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxnas import cli, correlation, progress, runs, tables
+from jaxnas import cli, correlation, progress, runs, tables, trained
 from jaxnas.config import Config
 from jaxnas.spaces import Space
 from jaxnas.stand_alone import Trainer, make_trainer
@@ -25,13 +26,19 @@ if TYPE_CHECKING:
 # The file of a run that says what it trains.
 WHICH = 'retrain.json'
 
+# And what one architecture came to.
+RESULT = 'result.json'
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Retrain(cli.Command):
   """Flags of the command."""
 
+  run: Path | None = None
+  """A run of jaxnas.train, instead of --config: its space and its data."""
   arch: str | None = None
-  """One architecture, in the space's notation."""
+  """One architecture, in the space's notation; best: what a search of the run
+  has found, else what the run ranks first."""
   all: bool = False
   """Every architecture of the space, with one program; writes table.json."""
 
@@ -39,7 +46,11 @@ class Retrain(cli.Command):
 def main(argv: Sequence[str] | None = None) -> int:
   args = cli.parse(Retrain, argv)
   config = args.experiment
-  workdir = args.workdir or runs.new_workdir(args.config or 'retrain')
+  workdir = args.workdir or (
+    args.run / 'retrain'
+    if args.run
+    else runs.new_workdir(args.config or 'retrain')
+  )
   from jaxnas import build
   from jaxnas.training.preemption import Preemption
 
@@ -75,18 +86,22 @@ def which(args: Retrain, workdir: Path) -> str | None:
 
   Raises ValueError where they name none, or another one.
   """
-  kept = workdir / WHICH
+  given, kept = args.arch, workdir / WHICH
+  if given == 'best' and args.run is None:
+    raise ValueError('--arch best is what a run has found: give --run RUN.')
+  if given == 'best':
+    given = trained.best_arch(args.run)
   if args.resume and kept.exists():
     arch = json.loads(kept.read_text())['arch']
-    if (args.arch, args.all) in ((None, False), (arch, arch is None)):
+    if (given, args.all) in ((None, False), (arch, arch is None)):
       return arch
     raise ValueError(
-      f'{workdir} trains {arch or "all"}, not {args.arch or "all"}: resume it '
+      f'{workdir} trains {arch or "all"}, not {given or "all"}: resume it '
       'as it is, or choose another --workdir.'
     )
   if args.all == (args.arch is not None):
     raise ValueError('give either --arch ARCH or --all.')
-  return args.arch
+  return given
 
 
 def to_train(
@@ -142,7 +157,7 @@ def finish_one(
     'macs': int(costs.macs_A[0]),
     **provenance(built, config),
   }
-  runs.write_json(workdir / 'result.json', result)
+  runs.write_json(workdir / RESULT, result)
   seeds = ', '.join(f'{accuracy:.2%}' for accuracy in accuracy_S)
   print(
     f'{arch}: {result["accuracy"]:.2%} ({seeds}), {result["params"]:,} '

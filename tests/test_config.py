@@ -136,6 +136,31 @@ BAD = [
     'sampler.cost_bins is of sampler.name uniform',
   ),
   (
+    ['--config', 'quickstart.py', '--sampler.name', 'fair',
+     '--sampler.variant', 'both'],
+    'sampler.variant is of sampler.name importance and tree',
+  ),
+  (
+    ['--config', 'quickstart.py', '--sampler.name', 'tree',
+     '--sampler.rebuilds', '2'],
+    'sampler.rebuilds is of sampler.variant iterative and hierarchical; '
+    'sampler.variant None',
+  ),
+  (
+    ['--config', 'quickstart.py', '--sampler.name', 'tree',
+     '--sampler.variant', 'prioritized', '--sampler.rebuilds', '2'],
+    'sampler.variant prioritized does not use it',
+  ),
+  (
+    ['--config', 'quickstart.py', '--sampler.members', '3'],
+    'sampler.members is of sampler.name mixture',
+  ),
+  (
+    ['--config', 'quickstart.py', '--sampler.name', 'mixture',
+     '--sampler.members', '1'],
+    'sampler.members is 1',
+  ),
+  (
     ['--config', 'quickstart.py', '--density.bandwidth', '1'],
     'density.bandwidth is of density.estimator kde',
   ),
@@ -184,6 +209,37 @@ def test_bad_values_end_with_one_line(capsys, flags, says):
   assert err.startswith('error: ') and err.count('\n') == 1
 
 
+@pytest.mark.parametrize(
+  ('given', 'kept'),
+  [
+    ({'name': 'uniform', 'cost_bins': 3}, ['cost_bins']),
+    ({'name': 'fair', 'cost_bins': 3, 'members': 4}, []),
+    ({'name': 'mixture', 'members': 4, 'variant': 'both'}, ['members']),
+    ({'name': 'importance', 'variant': 'data'}, ['variant']),
+    (
+      {'name': 'tree', 'variant': 'iterative', 'rebuilds': 2, 'cost_bins': 3},
+      ['variant', 'rebuilds'],
+    ),
+    ({'name': 'tree', 'variant': 'default', 'rebuilds': 2}, ['variant']),
+    # Without its variant, what belongs to that goes too.
+    ({'name': 'uniform', 'variant': 'iterative', 'rebuilds': 2}, []),
+  ],
+)
+def test_what_the_chosen_sampler_does_not_use_goes_back(given, kept):
+  every = {'paths': 5, 'reward_every': 3, 'budget': 'paths'}
+  before = Config(
+    sampler=config.Sampler(**given, **every),
+    # Of another section, and unused there.
+    density=config.Density(bandwidth=2.0),
+  )
+  fields = {'name': given['name'], **{name: given[name] for name in kept}}
+  after = validation.without_unused(before, 'sampler')
+  assert after == dataclasses.replace(
+    before, sampler=config.Sampler(**fields, **every)
+  )
+  validation.validate(dataclasses.replace(after, density=config.Density()))
+
+
 def test_a_saved_config_with_unknown_fields_is_refused():
   values = json.loads(config.to_json(Config()))
   values['data']['colour'] = 'red'
@@ -206,7 +262,7 @@ def test_only_the_experiment_is_compared():
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize('command', ['train', 'retrain', 'prepare'])
+@pytest.mark.parametrize('command', ['train', 'retrain', 'prepare', 'compare'])
 def test_help_imports_no_jax(command):
   code = (
     'import sys\n'

@@ -280,8 +280,12 @@ class Config:
     )
 
   def undebiased(self) -> 'Config':
-    """The same experiment without debiasing."""
-    return dataclasses.replace(self, debias=Debias())
+    """The same experiment without debiasing.
+
+    Candidates stay: with them draws are made, whatever the temperature.
+    """
+    plain = Debias(candidates=self.debias.candidates)
+    return dataclasses.replace(self, debias=plain)
 
 
 # Sections and fields that may differ between a run and its resumption.
