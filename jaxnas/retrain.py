@@ -87,9 +87,9 @@ def which(args: Retrain, workdir: Path) -> str | None:
   Raises ValueError where they name none, or another one.
   """
   given, kept = args.arch, workdir / WHICH
-  if given == 'best' and args.run is None:
-    raise ValueError('--arch best is what a run has found: give --run RUN.')
   if given == 'best':
+    if args.run is None:
+      raise ValueError('--arch best is what a run has found: give --run RUN.')
     given = trained.best_arch(args.run)
   if args.resume and kept.exists():
     arch = json.loads(kept.read_text())['arch']

@@ -46,18 +46,12 @@ def make_trainer(
   from jaxnas.training import loop, step
 
   net, batches, space = built.net, built.training, built.space
-  sampler = samplers.fixed(space.positions)
-  average = config.retrain.ema_decay is not None
-
-  def count(archs_PxE):
-    return archs_PxE.shape[0]
-
   step_fn = step.make_step(
     net,
-    sampler,
+    samplers.fixed(space.positions),
     built.optimizer,
     batches,
-    count,
+    _count,
     seed=config.seed,
     label_smoothing=config.optimizer.label_smoothing,
     ema_decay=config.retrain.ema_decay or 0.0,
@@ -65,14 +59,11 @@ def make_trainer(
 
   @functools.cache
   def fresh(seed: int) -> Any:
-    some_arch_E = np.zeros(space.positions, np.int32)
-    return supernets.init(net, some_arch_E, seed)
+    return supernets.init(net, _some(built), seed)
 
   def trainer(arch_E: Int[np.ndarray, ' E'], seed: int) -> float:
     child = streams.child(config.seed, 'retrain', seed)
-    state = step.init_state(
-      net, sampler, built.optimizer, count, fresh(child), average=average
-    )
+    state = first_state(config, built, fresh(child))
     state = dataclasses.replace(state, sampler=arch_E[None])
     fit = functools.partial(
       loop.fit,
@@ -117,6 +108,69 @@ def make_trainer(
     return float(accuracy)
 
   return trainer
+
+
+def first_state(
+  config: Config, built: 'StandAloneExperiment', variables: Any
+) -> 'TrainState':
+  """Before the first step, along the zeroth architecture.
+
+  Args:
+    config: of the experiment.
+    built: from `build.stand_alone`.
+    variables: of its net, from `supernets.init`.
+  """
+  from jaxnas import samplers
+  from jaxnas.training import step
+
+  return step.init_state(
+    built.net,
+    samplers.fixed(built.space.positions),
+    built.optimizer,
+    _count,
+    variables,
+    average=config.retrain.ema_decay is not None,
+  )
+
+
+def last_state(
+  config: Config, built: 'StandAloneExperiment', run: Path, seed: int
+) -> 'TrainState':
+  """After the last step of a seed.
+
+  Args:
+    config: of the experiment.
+    built: from `build.stand_alone`, for the one architecture of the run.
+    run: a directory of `jaxnas.retrain --arch`.
+    seed: from 0.
+
+  Raises FileNotFoundError where the run has not come there.
+  """
+  from jaxnas import supernets
+  from jaxnas.training.checkpoint import Checkpoints
+
+  last = config.retrain.epochs * built.training.steps_per_epoch
+  folder = run / f'seed_{seed}' / 'checkpoints'
+  if folder.is_dir():
+    like = first_state(
+      config, built, supernets.init(built.net, _some(built), 0)
+    )
+    with Checkpoints(folder) as checkpoints:
+      if last in checkpoints.steps():
+        return checkpoints.restore(last, like)[0]
+  raise FileNotFoundError(
+    f'{run} has no checkpoint of seed {seed} at step {last}, its last: finish '
+    f'it with python -m jaxnas.retrain --workdir {run} --resume.'
+  )
+
+
+def _some(built: 'StandAloneExperiment') -> Int[np.ndarray, ' E']:
+  """An architecture, for what is the same for all of them."""
+  return np.zeros(built.space.positions, np.int32)
+
+
+def _count(archs_PxE: Any) -> Any:
+  return archs_PxE.shape[0]
 
 
 def _fit_with_checkpoints(

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ class Command:
   workdir: Path | None = None
   """What the command writes. Default: a folder of its name in the run."""
 
+
+# What a run ends with.
+RANKED = 'correlation.json'
 
 # Neither shown nor taken.
 Hidden = Annotated[Any, tyro.conf.Suppress, tyro.conf.Fixed]
@@ -100,6 +104,20 @@ def load(
   validation.validate(seen)
   experiment = build.experiment(seen)
   return experiment, finished(experiment, run)
+
+
+def best_arch(run: Path) -> str:
+  """What a search in the run has found, else what the run ranks first.
+
+  Raises FileNotFoundError where there is neither.
+  """
+  for file, key in (('search/best.json', 'arch'), (RANKED, 'best_arch')):
+    if (run / file).exists():
+      return json.loads((run / file).read_text())[key]
+  raise FileNotFoundError(
+    f'{run} has ranked nothing yet (no {RANKED}): finish it with python -m '
+    f'jaxnas.train --workdir {run} --resume, or give --arch ARCH.'
+  )
 
 
 def newest(experiment: 'Experiment', run: Path) -> 'TrainState':

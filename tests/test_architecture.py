@@ -15,7 +15,7 @@ FLOORS = (
   {'validation', 'figures', 'runs', 'prepared', 'progress', 'spread', 'walk'},
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
-  {'training', 'recalibration', 'evaluation'},
+  {'training', 'recalibration', 'evaluation', 'artifact'},
   {'searchers'},
   {
     'build',
@@ -45,6 +45,8 @@ FLOORS = (
     'bench',
     'search',
     'search_tables',
+    'export',
+    'export_weights',
   },
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxnas import streams
 from jaxnas.data import device, stream
@@ -38,6 +38,25 @@ class Training(NamedTuple):
   brings them."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Normalise:
+  """Pixels as a network takes them."""
+
+  mean_C: Float[np.ndarray, ' C']
+  """Of training pixels, in [0, 1]."""
+  std_C: Float[np.ndarray, ' C']
+  dtype: Any
+
+  def __call__(
+    self, x_BxHxWxC: UInt8[Array, 'B H W C']
+  ) -> Float[Array, 'B H W C']:
+    mean_C, std_C = (
+      jnp.asarray(moment_C, jnp.float32)
+      for moment_C in (self.mean_C, self.std_C)
+    )
+    return device.normalise(x_BxHxWxC, mean_C, std_C, self.dtype)
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
   """Images of one purpose, prepared without augmentation."""
@@ -45,7 +64,7 @@ class Split:
   read: Callable[[Int[np.ndarray, ' B']], tuple[Any, Any]]
   """Indices below `count` -> uint8 images and labels, on the device."""
   count: int
-  normalise: Callable[[Any], Float[Array, 'B H W C']]
+  normalise: Normalise
 
   def __len__(self) -> int:
     return self.count
@@ -174,7 +193,7 @@ def _streamed(
   flip: bool,
   dtype: Any,
 ) -> Training:
-  normalise = _normaliser(images, dtype)
+  normalise = Normalise(images.mean_C, images.std_C, dtype)
 
   def feed(seed, step):
     return stream.feed(
@@ -248,6 +267,7 @@ def split(
   images: DataSet, part: str, indices_M: Int[np.ndarray, ' M'], dtype: Any
 ) -> Split:
   """Some images of the 'train' or 'test' part."""
+  normalise = Normalise(images.mean_C, images.std_C, dtype)
   if isinstance(images, Photos):
 
     def read(indices_B: Int[np.ndarray, ' B']) -> tuple[Any, Any]:
@@ -260,7 +280,7 @@ def split(
       )
       return jnp.asarray(x_BxHxWxC), jnp.asarray(y_B)
 
-    return Split(read, len(indices_M), _normaliser(images, dtype))
+    return Split(read, len(indices_M), normalise)
   x_NxHxWxC, y_N = getattr(images, f'x_{part}'), getattr(images, f'y_{part}')
   resident = device.DeviceImages.put(
     images, x_NxHxWxC[indices_M], y_N[indices_M]
@@ -268,13 +288,5 @@ def split(
   return Split(
     lambda indices_B: (resident.x_NxHxWxC[indices_B], resident.y_N[indices_B]),
     len(indices_M),
-    _normaliser(images, dtype),
+    normalise,
   )
-
-
-def _normaliser(
-  images: DataSet, dtype: Any
-) -> Callable[[Any], Float[Array, 'B H W C']]:
-  mean_C = jnp.asarray(images.mean_C, jnp.float32)
-  std_C = jnp.asarray(images.std_C, jnp.float32)
-  return lambda x_BxHxWxC: device.normalise(x_BxHxWxC, mean_C, std_C, dtype)

@@ -26,9 +26,9 @@ LARGEST_TOEPLITZ = 1024
 Map = Float[Array, '_ _ _ _']
 
 
-def trunk_layout() -> Layout:
-  """Of trunks of depthwise blocks on this backend."""
-  return 'CHWN' if jax.default_backend() == 'cpu' else 'NHWC'
+def trunk_layout(backend: str | None = None) -> Layout:
+  """Of trunks of depthwise blocks on a backend; None: on this one."""
+  return 'CHWN' if (backend or jax.default_backend()) == 'cpu' else 'NHWC'
 
 
 def relayout(x: Map, before: Layout, after: Layout) -> Map:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxnas.nn import convolutions
 from jaxnas.nn.choice import Arch
 from jaxnas.nn.initial import draw
 from jaxnas.spaces import CellSpace, ChainSpace, PoolingSpace, Space
@@ -90,6 +91,18 @@ def with_momentum(net: Any, momentum: float | None) -> Any:
   if isinstance(net, Mixture):
     return dataclasses.replace(net, net=with_momentum(net.net, momentum))
   return net.clone(momentum=momentum)
+
+
+def formulated(net: Any, backend: str) -> Any:
+  """The same net as a backend computes it fast; any backend can.
+
+  Args:
+    net: from `build`.
+    backend: 'cpu', or another.
+  """
+  if isinstance(net, ChainNet):
+    return net.clone(trunk=convolutions.trunk_layout(backend))
+  return net
 
 
 def init(net: Any, arch: tuple[int, ...] | Arch, seed: int) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class ChainNet(nn.Module):
   affine: bool = False
   momentum: float | None = None
   activation: str | None = None
+  trunk: Layout | None = None
+  """The inner layout; None: what suits this backend."""
 
   sequential: ClassVar[bool] = True
   default_tensors: ClassVar[str] = 'deep'
@@ -46,7 +48,8 @@ class ChainNet(nn.Module):
   layers: ClassVar[tuple[str, ...]] = ('head', 'head/linear')
 
   def setup(self):
-    space, layout = self.space, convolutions.trunk_layout()
+    space = self.space
+    layout = self.trunk or convolutions.trunk_layout()
     norm = functools.partial(Norm, self.affine, self.momentum, dtype=self.dtype)
     inner: dict[str, Any] = {
       'norm': functools.partial(norm, layout=layout),

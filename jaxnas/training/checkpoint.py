@@ -10,6 +10,20 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 
+def write(folder: Path, tree: Any) -> None:
+  """Arrays alone, of no step; there when this returns."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(folder.absolute(), tree)
+
+
+def read(folder: Path, like: Any) -> Any:
+  """What `write` wrote, in the shapes, dtypes and places of `like`."""
+  with ocp.StandardCheckpointer() as checkpointer:
+    return checkpointer.restore(
+      folder.absolute(), jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    )
+
+
 class Checkpoints:
   """Writes in the background; the newest complete one is what counts.
 
