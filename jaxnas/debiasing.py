@@ -144,9 +144,9 @@ def feed_candidates(
   logits_A = -alpha_A / tau
   logp_A = logits_A - np.logaddexp.reduce(logits_A)
   text = samplers.describe(alpha_A, tau, logp_A)
-  state = state._replace(tau=np.float32(tau * unit))
+  state = state._replace(tau=jnp.float32(tau * unit))
   if config.density.estimator != 'prototypes':
-    state = state._replace(density=np.float32(alpha_A * unit))
+    state = state._replace(density=jnp.float32(alpha_A * unit))
   return state, text
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -112,7 +113,11 @@ def shifting(
     seed=seed,
     label_smoothing=SHIFT_SMOOTHING,
   )
-  shifted = step.init_state(net, given, updates, count, state.variables)
+  # Placed alike, new or restored, or the step would be compiled again.
+  place = jax.local_devices()[0]
+  shifted = jax.device_put(
+    step.init_state(net, given, updates, count, state.variables), place
+  )
   inputs = batches.feed(streams.child(seed, 'shifting'), scored * SHIFT_STEPS)
 
   def score(archs_NxE):
@@ -124,7 +129,9 @@ def shifting(
       routed_NxF,
       strict=True,
     ):
-      shifted = dataclasses.replace(shifted, sampler=jnp.asarray(arch_F[None]))
+      shifted = dataclasses.replace(
+        shifted, sampler=jax.device_put(arch_F[None], place)
+      )
       for _ in range(SHIFT_STEPS):
         shifted, _ = step_fn(shifted, next(inputs))
       now = dataclasses.replace(

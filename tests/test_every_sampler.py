@@ -1,114 +1,292 @@
-"""Every sampler in a run: refused, or trained with and debiased."""
+"""What holds of every sampler on every space, as a config builds it."""
 
-import dataclasses
+import functools
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sampler_runs
+from flax import struct
+from sampler_runs import DISTINCT, GIVEN, MEMBERS, PAIRS, TAU, UNLISTED, ran
 from test_training import final_state, flags_in, metrics
 
-from jaxnas import (
-  build,
-  config,
-  runs,
-  sampler_config,
-  samplers,
-  spaces,
-  train,
-)
+from jaxnas import build, runs, samplers, spaces, train
+from jaxnas.samplers.mixture import route as routes
+from jaxnas.training.checkpoint import Checkpoints
 
-DIGITS = spaces.get('digits')
-ARCHS_AxE = DIGITS.enumerate()
+SCRIPT = Path(sampler_runs.__file__)
+DRAWS = 10_000
+# Run by default; the others have as many programs to compile again.
+FAST = {'digits', 'mobilenet'}
+FAST_TOO = {(label, 'pooling') for label in ('uniform', 'tree', 'mixture')}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('name', samplers.PROPOSALS)
-def test_trains_and_is_debiased(tmp_path, name):
-  flags, run = flags_in(tmp_path)
-  flags += ['--sampler.name', name]
-  if name == 'novelty':
-    # Its ten nearest want a few visits.
-    flags += ['--sampler.paths', '2']
-  train.main(flags)
-  experiment = build.experiment(runs.read_config(run))
-  paths = {'fair': 3, 'novelty': 2}.get(name, 1)
-  assert experiment.paths == paths
-  assert runs.read_npz(run / 'samples.npz')['samples_A'].sum() == 15 * paths
-  state = final_state(run).sampler
-  assert float(state.tau) == pytest.approx(0.1)
-  of_rewards = {
-    'boltzmann': lambda proposal: proposal.rewards_A,
-    'tree': lambda proposal: proposal.value_N,
-  }
-  if name in of_rewards:
-    assert (np.asarray(of_rewards[name](state.proposal)) > 0).any()
-  assert len(metrics(run)) == 8
+def marked(label, on, *, fast=True):
+  fast = fast and (on in FAST or (label, on) in FAST_TOO)
+  return pytest.param(label, on, marks=[] if fast else [pytest.mark.slow])
 
 
-def test_debiased_fair_steps_are_fair_and_prefer_sparse_ones():
-  fair = samplers.fair(DIGITS)
-  sampler = samplers.among_candidates(
-    fair, samplers.listed(DIGITS), candidates=64
+def of(pairs):
+  return pytest.mark.parametrize(
+    ('label', 'on'), [marked(label, on) for label, on in pairs]
   )
-  alpha_A = np.random.default_rng(0).uniform(1, 3, 81)
-  state = sampler.init()._replace(
-    density=jnp.asarray(alpha_A, jnp.float32), tau=jnp.float32(0.2)
+
+
+of_every = of(PAIRS)
+# Those that say how likely each architecture is.
+EXACT = [
+  (label, on) for label, on in PAIRS if on not in UNLISTED and label != 'fair'
+]
+of_exact = of(EXACT)
+
+
+@of_every
+def test_draws_valid_architectures(label, on):
+  space, archs_TxPxF = spaces.get(on), ran(label, on).archs_TxPxF
+  paths = space.counts[0] if label == 'fair' else 2
+  columns = space.positions + (label == 'mixture')
+  assert archs_TxPxF.shape == (sampler_runs.STEPS, paths, columns)
+  assert archs_TxPxF.dtype == np.int32
+  space.validate(
+    archs_TxPxF[..., : space.positions].reshape(-1, space.positions)
   )
-  keys = jax.random.split(jax.random.key(0), 200)
-  debiased_SxPxE = np.asarray(
-    jax.vmap(lambda key: sampler.sample(state, key))(keys)
+  if label == 'mixture':
+    assert {*archs_TxPxF[..., -1].ravel()} == {*range(MEMBERS)}
+  # Each step its own.
+  assert len({archs_PxF.tobytes() for archs_PxF in archs_TxPxF}) > 1
+
+
+@of_every
+def test_runs_in_one_program(label, on):
+  """Warm-up, debiasing, trees built anew: all of it is data."""
+  run = ran(label, on)
+  assert len(run.traces) == 1
+  if run.sampler.rebuild is not None:
+    assert not samplers.of_archs(run.warm).proposal.built
+    assert samplers.of_archs(run.state).proposal.built
+
+
+@of_every
+def test_a_step_changes_no_shape_of_the_state(label, on):
+  run = ran(label, on)
+  first = run.sampler.init()
+  assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(first))
+  kinds = lambda state: jax.tree.map(  # noqa: E731
+    lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), state
   )
-  plain_SxPxE = np.asarray(jax.vmap(lambda key: fair.sample((), key))(keys))
-  assert (np.sort(debiased_SxPxE, axis=1) == np.arange(3)[:, None]).all()
-  mean = [
-    alpha_A[DIGITS.index(archs.reshape(-1, 4))].mean()
-    for archs in (debiased_SxPxE, plain_SxPxE)
-  ]
-  assert mean[0] < mean[1] - 0.2
+  assert kinds(first) == kinds(run.warm) == kinds(run.state)
+  # Those that listen have heard something.
+  heard = label.partition(',')[0] not in ('uniform', 'fair')
+  if heard and label != 'importance, data':
+    assert changed(first, run.warm) and changed(run.warm, run.state)
 
 
-def test_debiasing_keeps_what_a_proposal_says_of_itself():
-  tree = samplers.tree(DIGITS)
-  assert samplers.debiased(tree, ARCHS_AxE).rewards
-  fair = samplers.fair(DIGITS)
-  wrapped = samplers.among_candidates(
-    fair, samplers.listed(DIGITS), candidates=2
-  )
-  assert wrapped.together and not wrapped.rewards
+def changed(one, other):
+  leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  return any((np.asarray(a) != np.asarray(b)).any() for a, b in leaves)
 
 
-@pytest.mark.parametrize('name', samplers.PROPOSALS)
-def test_is_made_from_the_config_alone(name):
-  given = config.Config(sampler=config.Sampler(name=name))
-  sampler = sampler_config.proposal(given, DIGITS, steps_per_epoch=5)
-  archs_PxE = np.asarray(sampler.sample(sampler.init(), jax.random.key(0)))
-  DIGITS.validate(archs_PxE)
-  assert sampler.rewards == (name in ('boltzmann', 'tree'))
+@of_every
+def test_probabilities_sum_to_one(label, on):
+  run = ran(label, on)
+  for state in (run.warm, run.state):
+    logp_A = run.log_probs(state)[0]
+    if (label, on) not in EXACT:
+      assert logp_A is None
+      continue
+    assert logp_A.shape == (spaces.get(on).size,)
+    assert logp_A.dtype == jnp.float32
+    # Also that each is a number or -inf.
+    total = np.logaddexp.reduce(np.asarray(logp_A, np.float64))
+    assert total == pytest.approx(0, abs=1e-5)
+
+
+def close(logp_A, expected_A):
+  expected_A = np.asarray(expected_A, np.float64)
+  expected_A -= np.logaddexp.reduce(expected_A)
+  np.testing.assert_allclose(logp_A, expected_A, atol=2e-5)
+
+
+@of_exact
+def test_is_its_proposal_times_a_factor_of_the_density(label, on):
+  run = ran(label, on)
+  within = samplers.of_archs(run.state)
+  alpha_A = sampler_runs.alpha_of(spaces.get(on).size)
+  np.testing.assert_allclose(within.alpha_A, alpha_A, rtol=1e-6)
+  assert float(within.tau) == TAU
+  logp_A, proposal_A = map(np.asarray, run.log_probs(run.state))
+  close(logp_A, proposal_A - alpha_A / TAU)
+  # The warm-up is not debiased, and neither are equal densities.
+  close(*run.log_probs(run.warm))
+  equal = samplers.with_density(within, np.full(len(alpha_A), 4.2), TAU)
+  state = run.state
+  state = state._replace(archs=equal) if state is not within else equal
+  close(run.log_probs(state)[0], proposal_A)
+
+
+@functools.cache
+def drawn(label, on):
+  """Architectures of the last state, in many steps."""
+  run = ran(label, on)
+
+  @functools.partial(jax.jit, compiler_options=sampler_runs.QUICKLY)
+  def draws(state, keys_T):
+    return jax.vmap(lambda key: run.sampler.sample(state, key))(keys_T)
+
+  keys_T = jax.random.split(jax.random.key(0), DRAWS)
+  return np.asarray(draws(run.state, keys_T))
 
 
 @pytest.mark.parametrize(
-  ('space', 'fields', 'says'),
+  ('label', 'on'),
   [
-    ('pooling', {'name': 'fair'}, 'sampler fair'),
-    ('pooling', {'name': 'importance'}, 'sampler importance draws'),
-    ('mobilenet', {'name': 'boltzmann'}, 'sampler boltzmann needs'),
-    ('mobilenet', {'name': 'tree'}, 'sampler tree needs'),
-    ('mobilenet', {'name': 'uniform', 'cost_bins': 5}, 'sampler.cost_bins'),
-    ('digits', {'name': 'fair', 'paths': 2}, 'fair'),
-    ('digits', {'name': 'mixtur'}, 'Did you mean mixture'),
+    marked(label, on, fast=on == 'digits' and label in DISTINCT)
+    for label, on in EXACT
+    if on in ('digits', 'pooling')
   ],
 )
-def test_what_a_sampler_cannot_serve_is_refused(space, fields, says):
-  given = config.Config(sampler=config.Sampler(**fields))
-  with pytest.raises(ValueError, match=says) as raised:
-    sampler_config.proposal(given, spaces.get(space), steps_per_epoch=5)
-  assert '\n' not in str(raised.value)
+def test_frequencies_follow_the_probabilities(label, on):
+  run, space = ran(label, on), spaces.get(on)
+  archs_NxE = drawn(label, on)[..., : space.positions]
+  rows_N = space.index(archs_NxE.reshape(-1, space.positions))
+  share_A = np.bincount(rows_N, minlength=space.size) / len(rows_N)
+  p_A = np.exp(np.asarray(run.log_probs(run.state)[0], np.float64))
+  # Five standard errors; what has no probability is never drawn.
+  assert (abs(share_A - p_A) <= 5 * np.sqrt(p_A / len(rows_N))).all()
+  # The paths of a step are independent of each other.
+  p_AxA = np.outer(p_A, p_A)
+  first_T, second_T = rows_N.reshape(-1, 2).T
+  share_AxA = np.zeros_like(p_AxA)
+  np.add.at(share_AxA, (first_T, second_T), 1 / len(first_T))
+  assert abs(share_AxA - p_AxA).sum() < 2 * np.sqrt(p_AxA / DRAWS).sum()
 
 
-def test_candidates_are_refused_where_probabilities_are_exact():
-  given = config.Config(debias=config.Debias(temperature=1.0, candidates=3))
-  with pytest.raises(ValueError, match='has its exact probability'):
-    build.experiment(given)
-  fair = dataclasses.replace(given, sampler=config.Sampler(name='fair'))
-  build.experiment(fair)
+@of([pair for pair in PAIRS if pair[0] == 'fair'])
+def test_fair_trains_every_op_once_in_every_step(label, on):
+  """Debiased or not, in orders that are drawn anew."""
+  ops_P = np.arange(spaces.get(on).counts[0])
+  archs_TxPxE = ran(label, on).archs_TxPxF
+  assert (np.sort(archs_TxPxE, axis=1) == ops_P[:, None]).all()
+  orders_TxExP = archs_TxPxE.swapaxes(1, 2)
+  different = {
+    order_P.tobytes() for order_P in orders_TxExP.reshape(-1, len(ops_P))
+  }
+  # Three ops have six; of more, hardly an order comes twice.
+  possible = min(math.factorial(len(ops_P)), orders_TxExP[..., 0].size)
+  assert len(different) > 0.6 * possible
+
+
+def test_members_of_a_mixture_are_drawn_by_their_routes():
+  run, archs_TxPxF = ran('mixture', 'digits'), drawn('mixture', 'digits')
+  rows_N = spaces.get('digits').index(archs_TxPxF[..., :-1].reshape(-1, 4))
+  share_AxM = np.zeros((81, MEMBERS))
+  members_N = archs_TxPxF[..., -1].ravel()
+  np.add.at(share_AxM, (rows_N, members_N), 1 / len(rows_N))
+  p_A = np.exp(np.asarray(run.log_probs(run.state)[0], np.float64))
+  route = jax.jit(routes, compiler_options=sampler_runs.QUICKLY)
+  p_AxM = p_A[:, None] * np.asarray(route(run.state))
+  assert np.ptp(p_AxM / p_A[:, None]) > 0.5
+  # Five standard errors.
+  assert (abs(share_AxM - p_AxM) <= 5 * np.sqrt(p_AxM / len(rows_N))).all()
+
+
+@struct.dataclass
+class Checkpointed:
+  step: Any
+  samplers: Any
+
+
+@pytest.mark.parametrize(
+  'on',
+  [
+    pytest.param(on, marks=[] if on in FAST else [pytest.mark.slow])
+    for on in spaces.NAMES
+  ],
+)
+def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(tmp_path, on):
+  of = {label: ran(label, on) for label in GIVEN if (label, on) in PAIRS}
+  kept = Checkpointed(
+    jnp.int32(sampler_runs.STEPS),
+    {label: run.state for label, run in of.items()},
+  )
+  like = Checkpointed(
+    jnp.int32(0), {label: run.sampler.init() for label, run in of.items()}
+  )
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(kept, {})
+  with Checkpoints(tmp_path) as checkpoints:
+    restored, _ = checkpoints.restore(sampler_runs.STEPS, like)
+  same(restored, kept)
+  # Where it lies would be a reason to compile anew.
+  restored = jax.tree.map(np.asarray, restored)
+  for label, run in of.items():
+    state, number = restored.samplers[label], sampler_runs.STEPS
+    same(run.step(state, number), run.step(run.state, number))
+    assert len(run.traces) == 1
+
+
+def same(one, other):
+  """Bit for bit, and of the same kind."""
+
+  def check(a, b):
+    assert a.dtype == b.dtype
+    np.testing.assert_array_equal(a, b)
+
+  jax.tree.map(check, one, other)
+
+
+@pytest.fixture(scope='module')
+def of_four(tmp_path_factory):
+  """Architectures drawn by a process with four devices."""
+  file = tmp_path_factory.mktemp('devices') / 'drawn.npz'
+  flag = '--xla_force_host_platform_device_count=4'
+  subprocess.run(
+    [sys.executable, SCRIPT, file],
+    check=True,
+    cwd=SCRIPT.parents[1],
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'PYTHONPATH': str(SCRIPT.parents[1]),
+      'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flag}',
+    },
+  )
+  found = dict(np.load(file))
+  assert found.pop('devices') == 4
+  return found
+
+
+@pytest.mark.parametrize('label', DISTINCT)
+def test_four_devices_draw_what_one_draws(of_four, label):
+  """Where the state lies on all of them."""
+  np.testing.assert_array_equal(
+    of_four[label], ran(label, 'digits').archs_TxPxF
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('label', GIVEN)
+def test_trains_and_is_debiased(tmp_path, label):
+  flags, run = flags_in(tmp_path)
+  for name, value in sampler_runs.fields(label).items():
+    flags += [f'--sampler.{name}', str(value)]
+  train.main(flags)
+  experiment = build.experiment(runs.read_config(run))
+  paths = 3 if label == 'fair' else 2
+  assert experiment.paths == paths
+  assert runs.read_npz(run / 'samples.npz')['samples_A'].sum() == 15 * paths
+  state = samplers.of_archs(final_state(run).sampler)
+  assert float(state.tau) == pytest.approx(0.1)
+  if experiment.sampler.rewards and label != 'mixture':
+    of_rewards = {'boltzmann': 'rewards_A'}.get(label, 'value_N')
+    assert (np.asarray(getattr(state.proposal, of_rewards)) > 0).any()
+  if experiment.sampler.rebuild is not None:
+    assert state.proposal.built
+  assert len(metrics(run)) == 8

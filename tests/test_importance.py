@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_training import final_state, flags_in
 
-from jaxnas import spaces, supernets
+from jaxnas import spaces, supernets, train
 from jaxnas.data import importance as images
 from jaxnas.samplers.base import Feedback
 from jaxnas.samplers.importance import importance
+from jaxnas.samplers.uniform import uniform
 
 DIGITS = spaces.get('digits')
 
@@ -174,6 +176,34 @@ def test_refuses_other_spaces(name, says):
     importance(spaces.get(name), steps_per_epoch=1, epochs=1)
 
 
+def test_data_alone_leaves_architectures_uniform():
+  """In spaces too where ops could not be drawn by importance."""
+  space = spaces.get('pooling')
+  sampler = importance(
+    space, paths=5, steps_per_epoch=0, epochs=0, variant='data'
+  )
+  plain = uniform(space, paths=5)
+  assert sampler.init() == () and sampler.update((), FIRST) == ()
+  np.testing.assert_array_equal(sampler.log_prob(()), plain.log_prob(()))
+  key = jax.random.key(0)
+  np.testing.assert_array_equal(sampler.sample((), key), plain.sample((), key))
+
+
+def test_paths_are_drawn_alike_whatever_draws_images():
+  states = []
+  for variant in ('both', 'path'):
+    sampler = importance(DIGITS, steps_per_epoch=1, epochs=1, variant=variant)
+    states.append(sampler.update(sampler.init(), FIRST))
+  jax.tree.map(np.testing.assert_array_equal, *states)
+  assert np.ptp(states[0].p_O) > 0
+
+
+def test_refuses_other_variants():
+  says = "no variant 'paths'; there are both, path, data"
+  with pytest.raises(ValueError, match=says):
+    importance(DIGITS, steps_per_epoch=1, epochs=1, variant='paths')
+
+
 @pytest.mark.parametrize('wrong', ['steps_per_epoch', 'epochs'])
 def test_refuses_runs_without_steps(wrong):
   with pytest.raises(ValueError, match=f'{wrong} of .* is 0; it must be 1'):
@@ -256,3 +286,26 @@ def test_draws_follow_the_weights():
   assert (abs(share_N - weight_N) <= 5 * np.sqrt(weight_N / 20_000)).all()
   again_B = images.draw(state, jax.random.key(0), 20_000)
   np.testing.assert_array_equal(indices_B, again_B)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('variant', ['both', 'path', 'data'])
+def test_a_run_draws_by_what_it_was_told(tmp_path, variant):
+  flags, run = flags_in(tmp_path)
+  flags += ['--sampler.name', 'importance', '--sampler.variant', variant]
+  train.main([*flags, '--debias.temperature', 'None'])
+  state = final_state(run)
+  if variant == 'path':
+    assert state.images == ()
+  else:
+    score_N, seen_N, weight_N = map(np.asarray, state.images)
+    # 5 batches of 100 of 500 images, with replacement: 1 - 1/e of them.
+    assert 250 < seen_N.sum() < 380
+    # What the last epoch has not seen has the score that it is drawn by: q is
+    # 2/3 of its share, and 1/3 of 1/500.
+    share_N = (weight_N - 1 / 3 / 500) / (2 / 3)
+    total_N = (score_N / share_N)[~seen_N]
+    np.testing.assert_allclose(total_N, total_N[0], rtol=1e-4)
+    assert np.ptp(score_N[~seen_N]) > 0.05
+  if variant != 'data':
+    assert np.ptp(state.sampler.proposal.p_O) > 0.1

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from sampler_runs import QUICKLY
 
 from jaxnas import samplers, spaces, supernets
 from jaxnas.samplers.base import Feedback
@@ -33,6 +34,7 @@ TINY = supernets.build(
 )
 
 route = jax.jit(routes)
+quickly = functools.partial(jax.jit, compiler_options=QUICKLY)
 
 
 def mixture(space, *, paths=1, **options):
@@ -126,21 +128,96 @@ def test_t_rises_behind_the_warm_up():
   assert float(state.t) == 100
 
 
-def test_frequencies_follow_the_routes():
-  count = 20_000
-  sampler = mixture(DIGITS, members=2, warmup_steps=0, steps=10, paths=count)
-  w_AxM = np.random.default_rng(1).uniform(size=(81, 2))
-  state = state_of(w_AxM, 5.0)
-  archs_PxF = np.asarray(jax.jit(sampler.sample)(state, jax.random.key(0)))
+@pytest.mark.parametrize('dense', [False, True])
+def test_frequencies_follow_the_routes(dense):
+  count, rng = 20_000, np.random.default_rng(1)
+  alpha_A = rng.uniform(1, 3, 81) * dense
+  archs = samplers.debiased(
+    samplers.uniform(DIGITS, paths=count), DIGITS.enumerate(), paths=count
+  )
+  sampler = samplers.mixture(archs, DIGITS, members=2, warmup_steps=0, steps=10)
+  state = sampler.init()._replace(
+    archs=samplers.with_density(archs.init(), alpha_A, 0.7),
+    w_AxM=jnp.asarray(rng.uniform(size=(81, 2)), jnp.float32),
+    t=jnp.float32(5),
+  )
+  archs_PxF = np.asarray(quickly(sampler.sample)(state, jax.random.key(0)))
   assert archs_PxF.dtype == np.int32 and archs_PxF.shape == (count, 5)
   share_AxM = np.zeros((81, 2))
   rows_P = DIGITS.index(archs_PxF[:, :-1])
   np.add.at(share_AxM, (rows_P, archs_PxF[:, -1]), 1 / count)
   p_A = np.exp(np.asarray(sampler.log_prob(state), np.float64))
-  np.testing.assert_allclose(p_A, 1 / 81, rtol=1e-5)
+  expected_A = np.exp(-alpha_A / 0.7)
+  np.testing.assert_allclose(p_A, expected_A / expected_A.sum(), rtol=1e-5)
   p_AxM = p_A[:, None] * np.asarray(route(state))
   # Five standard errors.
   assert (abs(share_AxM - p_AxM) < 5 * np.sqrt(p_AxM / count)).all()
+
+
+def test_what_draws_architectures_hears_of_the_member_alone():
+  """Importance, debiased: its state is as if there were no mixture."""
+  importance = samplers.importance(DIGITS, steps_per_epoch=2, epochs=2)
+  archs = samplers.debiased(importance, DIGITS.enumerate())
+  sampler = samplers.mixture(
+    archs, DIGITS, members=MEMBERS, warmup_steps=0, steps=10
+  )
+  # A norm for each member.
+  kernel_MxD = np.array([[3, 4], [6, 8], [5, 12]], np.float32)
+  dense = samplers.with_density(archs.init(), np.arange(81.0), 0.5)
+  update, state = jax.jit(sampler.update), sampler.init()
+  state, alone = state._replace(archs=dense), dense
+  for m, op in ((2, 1), (0, 2), (1, 1)):
+    arch_E = jnp.array([op, 0, 0, 0], jnp.int32)
+
+    def feedback(arch, kernel, op=op):
+      return Feedback(
+        arch, {'position_0': {f'op_{op}': {'kernel': kernel}}}, jnp.float32(0.5)
+      )
+
+    state = update(
+      state, feedback(jnp.append(arch_E, m), jnp.asarray(kernel_MxD))
+    )
+    alone = archs.update(alone, feedback(arch_E, jnp.asarray(kernel_MxD[m])))
+    same(state.archs, alone)
+  # Norm 10, of the epoch's second half, and none of the others'.
+  np.testing.assert_allclose(alone.proposal.g_O, [0, 5, 0])
+  same(alone.alpha_A, dense.alpha_A)
+  expected_AxM = np.zeros((81, MEMBERS))
+  expected_AxM[[27, 54, 27], [2, 0, 1]] = 0.05
+  np.testing.assert_allclose(state.w_AxM, expected_AxM, rtol=1e-6)
+
+
+def test_evaluation_takes_the_member_that_serves_an_architecture_best():
+  sampler = mixture(POOLING, members=3, warmup_steps=0, steps=10)
+  w_AxM = np.random.default_rng(2).uniform(size=(36, 3))
+  w_AxM[:, 0] += 0.5
+  state = sampler.init()._replace(
+    w_AxM=jnp.asarray(w_AxM, jnp.float32), t=jnp.float32(20)
+  )
+  best_A = np.asarray(route(state)).argmax(axis=1)
+  assert {*best_A} == {0, 1, 2}
+  # Of the balanced routes, some of which differ from the averages.
+  some_K = np.flatnonzero(best_A != w_AxM.argmax(axis=1))[:2]
+  assert len(some_K) == 2
+  some_K = np.array([30, *some_K[::-1], 2, 2])
+  archs_KxE = POOLING.enumerate()[some_K]
+  archs_KxF = sampler.route(state, archs_KxE)
+  assert archs_KxF.dtype == np.int32
+  np.testing.assert_array_equal(archs_KxF[:, :-1], archs_KxE)
+  np.testing.assert_array_equal(archs_KxF[:, -1], best_A[some_K])
+  # Without members there is nothing to choose.
+  assert samplers.uniform(POOLING).route((), archs_KxE) is archs_KxE
+
+
+def test_the_state_of_what_draws_architectures_within_and_alone():
+  archs = samplers.debiased(samplers.uniform(DIGITS), DIGITS.enumerate())
+  within = samplers.mixture(
+    archs, DIGITS, members=2, warmup_steps=0, steps=10
+  ).init()
+  assert samplers.of_archs(within) is within.archs
+  assert isinstance(within.archs, samplers.DebiasedState)
+  assert samplers.of_archs(within.archs) is within.archs
+  assert samplers.of_archs(()) == ()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import evaluation, spaces, streams, supernets
+from jaxnas.validation import at_most
 
 
 def ranking(
@@ -24,7 +25,8 @@ def ranking(
     Seconds of each, compilation left out; how often their counts differ; and
     by how many multiply-adds the ways differ by the cost table.
 
-  Raises ValueError where the space's architectures share no prefixes.
+  Raises ValueError where the space's architectures share no prefixes, are too
+  many to list or not so many.
   """
   of = spaces.get(space)
   net: Any = supernets.build(of)
@@ -32,8 +34,13 @@ def ranking(
     raise ValueError(
       f'{space} is no chain of positions: its ranking shares nothing.'
     )
-  archs_AxE = of.enumerate()
-  if archs is not None:
+  for name, value in (('images', images), ('archs', archs)):
+    if value is not None and value < 1:
+      raise ValueError(f'{name} is {value}; it must be at least 1.')
+  if archs is None:
+    archs_AxE = of.enumerate()
+  else:
+    at_most('archs', archs, of.size, 'architectures')
     archs_AxE = of.some(streams.rng(seed, 'archs'), archs)
   rng = streams.rng(seed, 'images')
   x_BxHxWxC = jnp.asarray(

@@ -32,6 +32,7 @@ from jaxnas.samplers.importance import importance as importance
 from jaxnas.samplers.mixture import MixtureState as MixtureState
 from jaxnas.samplers.mixture import mixture as mixture
 from jaxnas.samplers.mixture import of_archs as of_archs
+from jaxnas.samplers.mixture import proposal as mixture_proposal
 from jaxnas.samplers.novelty import novelty as novelty
 from jaxnas.samplers.tree import tree as tree
 from jaxnas.samplers.uniform import uniform as uniform
@@ -43,6 +44,6 @@ PROPOSALS = {
   'importance': importance,
   'novelty': novelty,
   'tree': tree,
-  # Of a mixture's architectures; `mixture` wraps what debiases them.
-  'mixture': uniform,
+  # Its architectures; `mixture` wraps what debiases them.
+  'mixture': mixture_proposal,
 }

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas.samplers.base import Feedback, Sampler, index_of, paths
+from jaxnas.samplers.base import Feedback, Sampler, index_of
+from jaxnas.samplers.base import paths as sampler_paths
+from jaxnas.samplers.uniform import uniform
 from jaxnas.spaces import Space
 
 DECAY = 0.9
@@ -35,6 +37,25 @@ class MixtureState(NamedTuple):
   """What the averages are multiplied by: an inverse temperature."""
   trained: Int[Array, '']
   """Architectures so far, P a step."""
+
+
+def proposal(space: Space, *, paths: int = 1) -> Sampler:
+  """What a mixture draws architectures from, where nothing debiases it.
+
+  Raises ValueError where the space is too large to list.
+  """
+  check(space)
+  return uniform(space, paths=paths)
+
+
+def check(space: Space) -> None:
+  """Raises ValueError where the space is too large to list."""
+  if not space.enumerable:
+    raise ValueError(
+      'sampler mixture keeps averages of every architecture; '
+      f'{space.name} has {space.size:.2g}, too many to list. Use another '
+      'sampler.'
+    )
 
 
 def mixture(
@@ -65,7 +86,6 @@ def mixture(
   the warm-up.
 
   >>> from jaxnas import spaces
-  >>> from jaxnas.samplers.uniform import uniform
   >>> space = spaces.get('pooling')
   >>> sampler = mixture(
   ...   uniform(space), space, members=2, warmup_steps=0, steps=10
@@ -75,12 +95,7 @@ def mixture(
   >>> print(route(sampler.init())[0])
   [0.5 0.5]
   """
-  if not space.enumerable:
-    raise ValueError(
-      'sampler mixture keeps averages of every architecture; '
-      f'{space.name} has {space.size:.2g}, too many to list. Use another '
-      'sampler.'
-    )
+  check(space)
   if members < 1:
     raise ValueError(
       f'members of sampler mixture is {members}; it must be 1 or more.'
@@ -90,7 +105,7 @@ def mixture(
       f'sampler mixture has {warmup_steps} steps of warm-up of {steps}; it '
       'needs at least one more.'
     )
-  index, each = index_of(space), paths(archs)
+  index, each, rebuild = index_of(space), sampler_paths(archs), archs.rebuild
 
   def init():
     return MixtureState(
@@ -138,6 +153,12 @@ def mixture(
     lambda state: archs.log_prob(state.archs),
     update,
     rewards=True,
+    rebuild=rebuild
+    and (
+      lambda state, measurements: state._replace(
+        archs=rebuild(state.archs, measurements)
+      )
+    ),
     route=with_best_member,
   )
 

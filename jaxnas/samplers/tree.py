@@ -198,12 +198,13 @@ def rebuild_from_outputs(
 ) -> TreeState:
   """'hierarchical': the tree of agglomerative clustering of these outputs.
 
-  Average linkage of Euclidean distances is inferred, and so is that the tree
-  is cut at 4 ceil(log2 A) levels, whose nodes have all their leaves as
-  children. Visits and R start anew at zero (inferred). On the host, O(A^2 D).
+  Ward's linkage is inferred: average linkage splits single architectures off,
+  which a walk then takes with probability 1/2. So is that the tree is cut at
+  4 ceil(log2 A) levels, whose nodes have all their leaves as children. Visits
+  and R start anew at zero (inferred). On the host, O(A^2 D).
   """
   levels = state.tree.node_AxL.shape[1]
-  merges_Mx2 = linkage(outputs_AxD, method='average')[:, :2].astype(np.int64)
+  merges_Mx2 = linkage(outputs_AxD, method='ward')[:, :2].astype(np.int64)
   clustered = from_merges(merges_Mx2, levels)
   return _anew(state, clustered, np.zeros(len(clustered.parent_N)))
 
