@@ -119,7 +119,7 @@ def _by_batch(
 
 
 def _by_arch(
-  calibration_NxBxHxWxC: Float[Array, 'N B H W C'],
+  calibration_TxBxHxWxC: Float[Array, 'T B H W C'],
   net: Any,
   variables: Any,
   archs_AxE: Int[np.ndarray, 'A E'],
@@ -129,7 +129,7 @@ def _by_arch(
   """(batch, images classified correctly), a few architectures on all."""
   measure, of_frozen = _calibrated_programs(net)
   params = spread.everywhere(variables['params'])
-  images = spread.everywhere(calibration_NxBxHxWxC)
+  images = spread.everywhere(calibration_TxBxHxWxC)
   missing_M = np.flatnonzero((hits_AxN == MISSING).any(axis=1))
   for indices_C, real_C in spread.blocks(len(missing_M), PER_DEVICE):
     rows_C = missing_M[indices_C]

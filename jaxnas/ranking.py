@@ -1,12 +1,14 @@
 """Architectures evaluated and held to the truth, as a config says."""
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -96,7 +98,7 @@ def _resumable(
   """As `accuracies`; what an earlier call of it left in `file` is kept."""
   facts = json.dumps(
     {
-      'step': int(state.step),
+      'state': _digest(state),
       'ranking': dataclasses.asdict(experiment.config.ranking),
     }
   )
@@ -132,6 +134,14 @@ def _resumable(
     if newest is not None:
       copy(newest)
     raise
+
+
+def _digest(state: 'TrainState') -> str:
+  """Tells states of training apart, of one run and of several."""
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves(state):
+    digest.update(np.asarray(leaf).tobytes())
+  return digest.hexdigest()
 
 
 def report(

@@ -68,11 +68,11 @@ def blocks(
   """Splits range(count) into blocks of equal length: (indices_C, real_C).
 
   Args:
-    count: how many there are.
+    count: how many there are; none are no block.
     per_device: at most so many of a block on each device.
   """
   local = len(jax.local_devices())
-  length = local * min(per_device, -(-count // local))
+  length = local * min(per_device, max(-(-count // local), 1))
   for start in range(0, count, length):
     indices_C = np.arange(start, start + length)
     yield np.minimum(indices_C, count - 1), indices_C < count

@@ -2,7 +2,9 @@ import json
 import os
 from pathlib import Path
 
+import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxnas import cli
 
@@ -10,7 +12,11 @@ from jaxnas import cli
 @pytest.fixture(scope='session', autouse=True)
 def compiled(tmp_path_factory):
   """One cache for the session, and none of it left behind."""
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = str(tmp_path_factory.mktemp('xla'))
+  folder = str(tmp_path_factory.mktemp('xla'))
+  # For child processes, and for JAX, which is imported and has compiled by now.
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
+  jax.config.update('jax_compilation_cache_dir', folder)
+  compilation_cache.reset_cache()
   cli.keep_compiled()
 
 
@@ -33,3 +39,21 @@ def benchmark_file(data_folder) -> Path:
 def benchmark(benchmark_file):
   """Its entries."""
   return json.loads(benchmark_file.read_text())
+
+
+@pytest.fixture
+def small_space():
+  """`small_run.SPACE` is known by its name."""
+  import small_run
+
+  with small_run.registered():
+    yield small_run.SPACE
+
+
+@pytest.fixture(scope='session')
+def small(tmp_path_factory) -> Path:
+  """A finished run on it, not to be written to."""
+  import small_run
+
+  with small_run.registered():
+    return small_run.train_in(tmp_path_factory.mktemp('small'))

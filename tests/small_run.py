@@ -36,7 +36,7 @@ def get_config():
     density=Density(batch_size=20),
     optimizer=Optimizer(peak_lr=0.05),
     ranking=Ranking(images=30, batch_size=10, every_epochs=1, sample=9),
-    logging=Logging(every_steps=15),
+    logging=Logging(every_steps=10),
   )
 """
 

@@ -30,6 +30,25 @@ def test_rows_are_appended_and_those_after_the_restored_step_dropped(tmp_path):
   ]
 
 
+def test_what_is_said_again_after_a_resumption_is_dropped(tmp_path):
+  file = tmp_path / 'metrics.jsonl'
+  first = metrics.MetricsFile(file, 0)
+  first.write(10, {'kendall': 0.1})
+  first.write(20, {'loss': 2.0})
+  first.write(20, {'kendall': 0.2})
+  first.write(30, {'loss': 1.0})
+  first.close()
+  for _ in range(2):
+    resumed = metrics.MetricsFile(file, 20)
+    resumed.write(20, {'kendall': 0.2})
+    resumed.close()
+    assert rows(file) == [
+      {'step': 10, 'kendall': 0.1},
+      {'step': 20, 'loss': 2.0},
+      {'step': 20, 'kendall': 0.2},
+    ]
+
+
 def test_mirrors_receive_the_same_rows(tmp_path):
   seen = []
   file = metrics.MetricsFile(

@@ -1,9 +1,29 @@
+import dataclasses
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
+import small_run
+from small_run import ARCHS_AxE as SMALL_AxE
+from test_training import final_state, metrics, same_run
 
-from jaxnas import rank, spaces, tables
+from jaxnas import (
+  build,
+  cli,
+  correlation,
+  data,
+  rank,
+  ranking,
+  runs,
+  spaces,
+  streams,
+  tables,
+  train,
+)
+from jaxnas.training.checkpoint import Checkpoints
+from jaxnas.training.preemption import Preemption, Stopped
 
 SPACE = spaces.get('digits')
 ARCHS_AxE = SPACE.enumerate()
@@ -65,3 +85,265 @@ def test_the_table_shows_results_side_by_side(capsys, monkeypatch):
   assert '1.000 [1.00, 1.00]' in text
   for word in ('undebiased', 'params alone', 'layers alone', '81'):
     assert word in text
+
+
+# The command, on a run of a space of 27 architectures.
+
+
+def call(run, workdir, *more):
+  assert rank.main(
+    ['--run', str(run), '--workdir', str(workdir), *more]
+  ) == 0  # fmt: skip
+  result = json.loads((workdir / 'correlation.json').read_text())
+  return result, runs.read_npz(workdir / 'predictions.npz')
+
+
+@pytest.mark.usefixtures('small_space')
+def test_ranked_again_as_it_was_is_the_same(small, tmp_path, capsys):
+  result, predictions = call(small, tmp_path)
+  before = json.loads((small / 'correlation.json').read_text())
+  # What training took is of the run.
+  assert {key: before[key] for key in result} == result
+  assert result['split'] == 'validation' and result['images'] == 30
+  assert result['bn'] == 'batch' and 'calibration_images' not in result
+  for key, values in runs.read_npz(small / 'predictions.npz').items():
+    np.testing.assert_array_equal(predictions[key], values)
+  environment = json.loads((tmp_path / 'environment.json').read_text())
+  assert (environment['run'], environment['step']) == (str(small), 40)
+  assert 'ranking of 27 architectures' in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures('small_space')
+@pytest.mark.parametrize(
+  ('fields', 'facts'),
+  [
+    ({'split': 'test', 'images': 20}, {'split': 'test', 'images': 20}),
+    ({'images': 40}, {'images': 40, 'bn': 'batch'}),
+    ({'bn': 'running'}, {'bn': 'running'}),
+    ({'bn': 'recalibrate'}, {'bn': 'recalibrate', 'calibration_images': 500}),
+    ({'archs': 6}, {'n': 6}),
+  ],
+  ids=str,
+)
+def test_ranked_otherwise(small, tmp_path, fields, facts):
+  flags = [
+    word for name, v in fields.items() for word in (f'--ranking.{name}', str(v))
+  ]
+  result, found = call(small, tmp_path, *flags)
+  assert result.items() >= facts.items()
+  experiment, state = small_run.loaded(small, **fields)
+  expected_A = ranking.accuracies(
+    experiment, state, experiment.ranking_archs_AxE, label=None
+  )
+  np.testing.assert_array_equal(found['accuracy_A'], expected_A)
+  truth_A = small_run.TABLE.accuracy(found['archs_AxE'])
+  assert result['kendall'] == correlation.kendall(expected_A, truth_A)
+  before_A = runs.read_npz(small / 'predictions.npz')['accuracy_A']
+  if 'archs' in fields:
+    chosen_A = small_run.SPACE.index(found['archs_AxE'])
+    np.testing.assert_array_equal(found['accuracy_A'], before_A[chosen_A])
+  else:
+    assert (found['accuracy_A'] != before_A).any()
+
+
+@pytest.mark.usefixtures('small_space')
+def test_images_of_another_split_are_of_it(small):
+  experiment, _ = small_run.loaded(small, split='test', images=None)
+  loaded = build.images(experiment.config)
+  assert len(experiment.held_out.ranking) == len(loaded.y_test) != 500
+  order = streams.rng(0, 'ranking').permutation(len(loaded.y_test))
+  split = data.split(loaded, 'test', order, np.dtype(np.float32))
+  for part in (split, experiment.held_out.ranking):
+    x, y_B = part.batch(np.arange(7))
+    np.testing.assert_array_equal(y_B, loaded.y_test[order[:7]])
+  np.testing.assert_array_equal(x, split.batch(np.arange(7))[0])
+
+
+@pytest.mark.usefixtures('small_space')
+def test_repeated_otherwise_all_files_are_of_the_last(small, tmp_path):
+  truth = tables.from_seeds(small_run.SPACE, 1 - small_run.TABLE.seeds_AxS)
+  tables.dump(truth, tmp_path / 'other.json')
+  workdir = tmp_path / 'rank'
+  first, one = call(small, workdir)
+  second, two = call(
+    small, workdir, '--ranking.images', '20', '--table',
+    str(tmp_path / 'other.json'),
+  )  # fmt: skip
+  assert (first['images'], second['images']) == (30, 20)
+  assert (one['accuracy_A'] != two['accuracy_A']).any()
+  assert second['kendall'] == correlation.kendall(
+    two['accuracy_A'], truth.accuracy(SMALL_AxE)
+  )
+  assert {file.name for file in workdir.iterdir()} == {
+    'correlation.json', 'environment.json', 'predictions.npz',
+  }  # fmt: skip
+  again, three = call(small, workdir)
+  assert again == first
+  np.testing.assert_array_equal(one['accuracy_A'], three['accuracy_A'])
+
+
+@pytest.mark.usefixtures('small_space')
+def test_a_signal_stops_and_the_same_command_goes_on(
+  small, tmp_path, monkeypatch, capsys
+):
+  polls = []
+
+  def check(self):
+    if len(polls) == 50:
+      raise Stopped
+    polls.append(1)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Preemption, 'check', check)
+    with pytest.raises(SystemExit) as ended:
+      call(small, tmp_path)
+  assert ended.value.code == cli.STOPPED
+  assert 'the same command goes on' in capsys.readouterr().err
+  assert [file.name for file in tmp_path.iterdir()] == ['predictions.part.npz']
+  with monkeypatch.context() as patch:
+    patch.setattr(Preemption, 'check', lambda self: polls.append(1))
+    _, found = call(small, tmp_path)
+  assert len(polls) == 81
+  before_A = runs.read_npz(small / 'predictions.npz')['accuracy_A']
+  np.testing.assert_array_equal(found['accuracy_A'], before_A)
+
+
+BAD = [
+  (['--ranking.images', '501'], 'there are 500'),
+  (['--ranking.split', 'test', '--ranking.images', '798'], 'there are 797'),
+  (['--ranking.archs', '28'], 'there are 27'),
+  (['--ranking.calibration_batches', '3'], 'calibration_batches is of'),
+  (['--ranking.batch_size', '1'], 'batch_size is 1'),
+  (['--table', 'missing.json'], 'does not exist'),
+]
+
+
+@pytest.mark.usefixtures('small_space')
+@pytest.mark.parametrize(('more', 'says'), BAD, ids=[b[1] for b in BAD])
+def test_bad_input_ends_before_any_work(small, tmp_path, capsys, more, says):
+  workdir = tmp_path / 'not there'
+  with pytest.raises(SystemExit) as ended:
+    call(small, workdir, *more)
+  assert ended.value.code == 2
+  err = capsys.readouterr().err
+  assert says in err
+  assert err.startswith('error: ') and err.count('\n') == 1
+  assert not workdir.exists()
+
+
+# Reports while a run trains.
+
+
+def reports(run):
+  return [row for row in metrics(run) if 'kendall' in row]
+
+
+@pytest.mark.usefixtures('small_space')
+def test_reports_are_of_the_state_at_their_step(small):
+  experiment, _ = small_run.loaded(small)
+  archs_AxE = ranking.reported(experiment)
+  assert len(np.unique(archs_AxE, axis=0)) == 9
+  expected = []
+  for epoch in (1, 2):
+    with Checkpoints(small / 'checkpoints') as checkpoints:
+      state, _ = checkpoints.restore(20 * epoch, experiment.init_state())
+    found_A = ranking.accuracies(experiment, state, archs_AxE, label=None)
+    truth_A = small_run.TABLE.accuracy(archs_AxE)
+    expected.append(
+      {
+        'step': 20 * epoch,
+        'epoch': float(epoch),
+        'kendall': correlation.kendall(found_A, truth_A),
+        'spearman': correlation.spearman(found_A, truth_A),
+      }
+    )
+  assert reports(small) == expected
+  assert expected[0]['kendall'] != expected[1]['kendall']
+  # The architectures at the end are among those of the ranking.
+  end = runs.read_npz(small / 'predictions.npz')['accuracy_A']
+  np.testing.assert_array_equal(found_A, end[small_run.SPACE.index(archs_AxE)])
+
+
+@pytest.mark.usefixtures('small_space')
+def test_reports_are_due_every_so_many_epochs_and_at_the_end(
+  small, monkeypatch
+):
+  experiment, state = small_run.loaded(small)
+  given = dataclasses.replace(
+    experiment.config,
+    warmup_epochs=2,
+    epochs=5,
+    ranking=dataclasses.replace(experiment.config.ranking, every_epochs=3),
+  )
+  experiment, asked = dataclasses.replace(experiment, config=given), []
+
+  def accuracies(experiment, state, archs_AxE, **options):
+    asked.append(archs_AxE)
+    return np.arange(9.0)
+
+  monkeypatch.setattr(ranking, 'accuracies', accuracies)
+  rows = {
+    epoch: ranking.report(experiment, state, epoch, small_run.TABLE)
+    for epoch in range(8)
+  }
+  assert [epoch for epoch, row in rows.items() if row] == [3, 6, 7]
+  assert all((one == asked[0]).all() for one in asked)
+  assert ranking.report(experiment, state, 7, None) == {}
+  monkeypatch.setattr(ranking, 'accuracies', lambda *_, **__: np.ones(9))
+  assert ranking.report(experiment, state, 7, small_run.TABLE) == {'epoch': 7.0}
+
+
+@pytest.mark.usefixtures('small_space')
+@pytest.mark.parametrize(
+  ('steps', 'save_every'),
+  [
+    (20, '5'),
+    (27, '1'),
+    pytest.param(20, '1', marks=pytest.mark.slow),
+    pytest.param(27, '5', marks=pytest.mark.slow),
+    pytest.param(40, '1', marks=pytest.mark.slow),
+    pytest.param(40, '5', marks=pytest.mark.slow),
+  ],
+)
+def test_a_run_cut_short_reports_once(
+  small, tmp_path, monkeypatch, steps, save_every
+):
+  """Between two epochs, in the second, and at the end of it."""
+  make_step = build.step.make_step
+
+  def interrupted(*args, **kwargs):
+    inner, calls = make_step(*args, **kwargs), []
+
+    def step(*operands):
+      calls.append(1)
+      if len(calls) == steps:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return inner(*operands)
+
+    return step
+
+  words, run = small_run.flags_in(tmp_path)
+  words += ['--checkpoint.every_epochs', save_every]
+  # The same run, but that nothing is saved after the first epoch.
+  words += ['--warmup_epochs', '0', '--epochs', '2']
+  with monkeypatch.context() as patch:
+    patch.setattr(build.step, 'make_step', interrupted)
+    with pytest.raises(SystemExit) as ended:
+      train.main(words)
+  assert ended.value.code == cli.STOPPED
+  assert int(final_state(run).step) == steps
+  train.main(['--workdir', str(run), '--resume'])
+  assert [row['step'] for row in reports(run)] == [20, 40]
+  same_run(small, run)
+
+
+@pytest.mark.usefixtures('small_space')
+def test_reports_need_the_truth(tmp_path, capsys):
+  words, run = small_run.flags_in(tmp_path)
+  at = words.index('--table')
+  with pytest.raises(SystemExit) as ended:
+    train.main([*words[:at], *words[at + 2 :]])
+  assert ended.value.code == 2
+  err = capsys.readouterr().err
+  assert 'ranking.every_epochs' in err and '--table FILE' in err
+  assert err.count('\n') == 1 and not run.exists()

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -157,3 +158,90 @@ def test_equal_networks_are_trained_once():
   )
   archs_DxE, form_A = retrain.to_train(macro, '01020010')
   np.testing.assert_array_equal(archs_DxE[form_A], [macro.parse('01020010')])
+
+
+# The best of a run of a space of 27 architectures.
+
+
+@pytest.fixture
+def ranked(small, tmp_path, small_space):
+  """A run that has ranked, to be written to."""
+  run = tmp_path / 'ranked'
+  run.mkdir()
+  for name in ('config.json', 'correlation.json', 'table.json'):
+    shutil.copy(small / name, run / name)
+  return run
+
+
+def trained_alone(monkeypatch):
+  """Architectures that were trained, as the trainer is asked to."""
+  asked: list = []
+
+  def make_trainer(given, built, workdir, preemption):
+    def trainer(arch_E, seed):
+      asked.append((built.space.format(arch_E), seed))
+      assert built.net.arch == tuple(arch_E)
+      return 0.5
+
+    return trainer
+
+  monkeypatch.setattr(retrain, 'make_trainer', make_trainer)
+  return asked
+
+
+def test_the_best_of_a_run_is_trained_alone(ranked, monkeypatch):
+  asked = trained_alone(monkeypatch)
+  first = json.loads((ranked / 'correlation.json').read_text())['best_arch']
+  words = ['--run', str(ranked), '--arch', 'best', '--retrain.seeds', '2']
+  assert retrain.main(words) == 0
+  result = json.loads((ranked / 'retrain' / 'result.json').read_text())
+  assert result['arch'] == first and result['space'] == 'small'
+  assert result['seeds'] == [0.5, 0.5]
+  given = runs.read_config(ranked / 'retrain')
+  assert given.data == runs.read_config(ranked).data
+  assert given.retrain.seeds == 2
+  # A search comes before the ranking.
+  other = '000' if first != '000' else '111'
+  (ranked / 'search').mkdir()
+  runs.write_json(ranked / 'search' / 'best.json', {'arch': other})
+  again = [*words, '--workdir', str(ranked / 'again')]
+  assert retrain.main(again) == 0
+  assert asked == [(first, 0), (first, 1), (other, 0), (other, 1)]
+
+
+def test_the_best_is_resumed_as_what_it_was(ranked, monkeypatch, capsys):
+  asked = trained_alone(monkeypatch)
+  words = ['--run', str(ranked), '--arch', 'best', '--retrain.seeds', '1']
+  retrain.main(words)
+  with pytest.raises(SystemExit) as ended:
+    retrain.main(words)
+  assert ended.value.code == 2
+  assert 'holds a run already' in capsys.readouterr().err
+  retrain.main([*words, '--resume'])
+  retrain.main(['--workdir', str(ranked / 'retrain'), '--resume'])
+  assert len(asked) == 1
+  (ranked / 'search').mkdir()
+  other = '000' if asked[0][0] != '000' else '111'
+  runs.write_json(ranked / 'search' / 'best.json', {'arch': other})
+  with pytest.raises(SystemExit) as ended:
+    retrain.main([*words, '--resume'])
+  assert ended.value.code == 2
+  assert f'trains {asked[0][0]}, not {other}' in capsys.readouterr().err
+
+
+def test_where_nothing_is_best_it_says_so(ranked, flags, capsys):
+  (ranked / 'correlation.json').unlink()
+  words, _ = flags
+  for given, says in (
+    (['--run', str(ranked), '--arch', 'best'], 'has ranked nothing yet'),
+    (['--run', str(ranked / 'no'), '--arch', 'best'], 'holds no run'),
+    ([*words, '--arch', 'best'], 'give --run RUN'),
+    (['--run', str(ranked)], 'either --arch ARCH or --all'),
+  ):
+    with pytest.raises(SystemExit) as ended:
+      retrain.main(given)
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.startswith('error: ') and err.count('\n') == 1
+  assert not (ranked / 'retrain').exists()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import evaluation, spaces, streams, supernets
+from jaxnas.bench import inputs
 from jaxnas.validation import at_most
 
 
@@ -42,11 +43,7 @@ def ranking(
   else:
     at_most('archs', archs, of.size, 'architectures')
     archs_AxE = of.some(streams.rng(seed, 'archs'), archs)
-  rng = streams.rng(seed, 'images')
-  x_BxHxWxC = jnp.asarray(
-    rng.normal(size=(images, *of.image_shape)), jnp.float32
-  )
-  y_B = jnp.asarray(rng.integers(of.classes, size=images), jnp.int32)
+  x_BxHxWxC, y_B = map(jnp.asarray, inputs.images(of, images, seed))
   variables = supernets.init(net, archs_AxE[0], seed)
 
   def timed(net, archs_AxE):

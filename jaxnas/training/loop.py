@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import progress
@@ -73,6 +74,7 @@ def fit(
   """
   steps_per_epoch, epochs = schedule.steps_per_epoch, schedule.epochs
   step, last = int(state.step), epochs * steps_per_epoch
+  state = _placed(state)
   rows = [tuple(row) for row in window]
   pending: list[tuple[int, Metrics]] = []
   row_start, warned = time.monotonic(), False
@@ -121,7 +123,7 @@ def fit(
   ):
     for epoch in range(step // steps_per_epoch, epochs):
       if step % steps_per_epoch == 0:
-        state = before_epoch(state, epoch)
+        state = _placed(before_epoch(state, epoch))
       epoch_start, first = time.monotonic(), step
       while step < (epoch + 1) * steps_per_epoch:
         if preemption.requested:
@@ -149,9 +151,18 @@ def fit(
         else:
           advance(1, f'epoch {epoch + 1}/{epochs}')
       done = epoch + 1
+      # Before what `before_epoch` records, wherever a run was cut.
+      collect()
       also = done in {*schedule.also_save, epochs}
       if done % schedule.save_every == 0 or also:
-        collect()
         save(state, rows)
-    collect()
   return state
+
+
+def _placed(state: TrainState) -> TrainState:
+  """Bound to the devices that it is on, as what a checkpoint restores is.
+
+  The step would be compiled again for each mix of arrays that are and are not.
+  """
+  state = jax.tree.map(jnp.asarray, state)
+  return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, state))
