@@ -127,7 +127,14 @@ def check_table(
   workdir: Path, config: Config, table: tables.Table | None
 ) -> None:
   """Raises ValueError where runs that are done were held to another truth."""
-  if table is None or not (workdir / 'table.json').exists():
+  if table is None:
+    return
+  if not (workdir / 'table.json').exists():
+    if done := sorted(workdir.glob('*/seed_*/correlation.json')):
+      raise ValueError(
+        f'{done[0].parent} was held to no table: choose another --workdir, or '
+        'leave out --table.'
+      )
     return
   before = train.find_table(config, workdir, None)
   if before and not np.array_equal(before.accuracy_A, table.accuracy_A):

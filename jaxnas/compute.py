@@ -32,7 +32,8 @@ def spent(experiment: 'Experiment') -> dict[str, Any]:
   images: of training, over all steps.
   path_gradients: of one architecture on one training batch.
   extra_gradients, extra_forward_passes: of one architecture on one image,
-    besides, by purpose. The density log, which only observes, is left out.
+    besides, by purpose. The density log and the reports of
+    ranking.every_epochs, which only observe, are left out.
   epochs: by purpose, in passes of one architecture over the training images,
     forward and backward. A forward pass alone counts as a third, and what
     architectures share that start alike counts once.

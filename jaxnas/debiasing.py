@@ -136,7 +136,8 @@ def feed_candidates(
   """As `feed`, with what choice among candidates would do exactly.
 
   Prototypes stay as they are, and the temperature suits densities such as
-  these. That the proposal is uniform is assumed.
+  these. That the proposal is uniform is assumed, and that paths are chosen
+  alone: whole steps that belong together are debiased less.
   """
   alpha_A, unit = scaled(config, alpha_A)
   uniform_A = np.full(len(alpha_A), -np.log(len(alpha_A)))

@@ -1,7 +1,7 @@
 """Accuracies of many architectures under one set of shared weights."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,10 @@ from jaxnas.walk import trunk
 
 # Architectures that a device evaluates in one call.
 PER_DEVICE = 8
+
+# Blocks whose statistics are kept, so that a batch is read once for all of
+# them: it may have to be decoded.
+BLOCKS = 32
 
 # Not evaluated yet.
 MISSING = -1
@@ -32,7 +36,7 @@ def accuracies(
   images: int,
   *,
   batch_size: int,
-  calibration: Sequence[Float[Array, 'B H W C']] = (),
+  calibration: Float[Array, 'T B H W C'] | None = None,
   known: Hits | None = None,
   keep: Callable[[Hits], None] = lambda hits_AxN: None,
   label: str | None = 'ranking',
@@ -54,8 +58,7 @@ def accuracies(
     batch: indices below `images` -> prepared images and labels.
     images: how many images.
     batch_size: at most so many in a batch.
-    calibration: training batches of equal size; the net keeps no running
-      statistics then.
+    calibration: T training batches; the net keeps no running statistics then.
     known: what `keep` was given, of the same call: it is not repeated.
     keep: receives what is evaluated so far, after every block; the array
       changes afterwards.
@@ -71,8 +74,8 @@ def accuracies(
     return spread.everywhere(batch(batches[n]))
 
   done, evaluate = int((hits_AxN != MISSING).sum()), _by_batch
-  if calibration:
-    evaluate = functools.partial(_by_arch, jnp.stack(calibration))
+  if calibration is not None:
+    evaluate = functools.partial(_by_arch, calibration)
   for n, block in progress.track(
     spread.one_late(evaluate(net, variables, archs_AxE, hits_AxN, read)),
     label,
@@ -131,14 +134,21 @@ def _by_arch(
   params = spread.everywhere(variables['params'])
   images = spread.everywhere(calibration_TxBxHxWxC)
   missing_M = np.flatnonzero((hits_AxN == MISSING).any(axis=1))
-  for indices_C, real_C in spread.blocks(len(missing_M), PER_DEVICE):
-    rows_C = missing_M[indices_C]
-    archs_CxE = archs_AxE[rows_C]
-    frozen = measure((params, images), archs_CxE)
+  blocks = list(spread.blocks(len(missing_M), PER_DEVICE))
+  for start in range(0, len(blocks), BLOCKS):
+    chunk = [
+      (missing_M[indices_C], real_C)
+      for indices_C, real_C in blocks[start : start + BLOCKS]
+    ]
+    frozen = [measure((params, images), archs_AxE[rows]) for rows, _ in chunk]
     for n in range(hits_AxN.shape[1]):
-      hits_C = of_frozen((params, *read(n)), (archs_CxE, frozen))
-      real = real_C & (hits_AxN[rows_C, n] == MISSING)
-      yield n, Block(rows_C, real, hits_C)
+      x_BxHxWxC, y_B = read(n)
+      for (rows_C, real_C), of_block in zip(chunk, frozen, strict=True):
+        hits_C = of_frozen(
+          (params, x_BxHxWxC, y_B), (archs_AxE[rows_C], of_block)
+        )
+        real_C = real_C & (hits_AxN[rows_C, n] == MISSING)
+        yield n, Block(rows_C, real_C, hits_C)
 
 
 def _hits(logits_BxK: Array, y_B: Array) -> Array:

@@ -10,8 +10,8 @@ what they are; jaxnas.artifact says how to load them.
 import dataclasses
 import json
 import os
-import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,7 +117,10 @@ def which(args: Export, config: Config) -> str:
       f'{run} retrained all architectures and kept no weights: retrain one '
       'with python -m jaxnas.retrain --arch ARCH.'
     )
-  if given is not None and (space.parse(given) != space.parse(arch)).any():
+  if (
+    given not in (None, 'best')
+    and (space.parse(given) != space.parse(arch)).any()
+  ):
     raise ValueError(
       f'{run} retrained {arch}, not {given}: leave --arch out, or retrain that.'
     )
@@ -154,8 +157,10 @@ def hand_over(
     'platforms': list(artifact.PLATFORMS),
     **runs.environment(),
   }
-  part = workdir.with_name(f'{workdir.name}.part')
-  shutil.rmtree(part, ignore_errors=True)
+  workdir.parent.mkdir(parents=True, exist_ok=True)
+  part = Path(
+    tempfile.mkdtemp(dir=workdir.parent, prefix=f'{workdir.name}.part-')
+  )
   artifact.write(part, alone, source.variables, normalise, facts)
   facts |= artifact.check(part, source.expected, source.held_out)
   facts['accuracy_split'] = source.split

@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv,
     __doc__,
   )
-  workdir = args.workdir or args.run / 'rank'
+  how = f'rank-{args.ranking.split}-{args.ranking.bn}'
+  workdir = args.workdir or args.run / how
   # JAX and what needs it come after the flags, so that `--help` is quick.
   from jaxnas import ranking
   from jaxnas.training.preemption import Preemption
@@ -76,18 +77,11 @@ def summarize(
 
   `facts` are added to it.
   """
-  from jaxnas import streams
+  from jaxnas import ranking, streams
 
-  config, held_out = experiment.config, experiment.held_out
   predicted = runs.read_npz(workdir / 'predictions.npz')
-  bn: dict[str, Any] = {'bn': config.ranking.bn}
-  if config.ranking.bn == 'recalibrate':
-    bn['calibration_images'] = len(held_out.calibration)
   summary = {
-    'space': config.space,
-    'split': config.ranking.split,
-    'images': len(held_out.ranking),
-    **bn,
+    **ranking.how(experiment),
     'skipped_images': int(predicted['skipped_images']),
     **facts,
     **correlate(
@@ -95,7 +89,7 @@ def summarize(
       predicted['archs_AxE'],
       predicted['accuracy_A'],
       table,
-      streams.rng(config.seed, 'bootstrap'),
+      streams.rng(experiment.config.seed, 'bootstrap'),
     ),
   }
   runs.write_json(workdir / 'correlation.json', summary)

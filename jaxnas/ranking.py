@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -44,14 +45,14 @@ def accuracies(
   given, split = experiment.config.ranking, split or experiment.held_out.ranking
   net: Any = experiment.net
   variables = {'params': state.variables['params']}
-  calibration: tuple[Any, ...] = ()
+  calibration = None
   if given.bn == 'running':
     net, variables = experiment.trained_net, state.variables
   if given.bn == 'recalibrate':
     images = experiment.held_out.calibration
     starts = range(0, len(images), experiment.config.data.batch_size)
     batches = np.split(np.arange(len(images)), starts[1:])
-    calibration = tuple(images.batch(indices_B)[0] for indices_B in batches)
+    calibration = jnp.stack([images.batch(b_B)[0] for b_B in batches])
   return evaluation.accuracies(
     net,
     variables,
@@ -62,6 +63,20 @@ def accuracies(
     calibration=calibration,
     **options,
   )
+
+
+def how(experiment: 'Experiment') -> dict[str, Any]:
+  """By what architectures are evaluated, ready for JSON."""
+  config, held_out = experiment.config, experiment.held_out
+  out: dict[str, Any] = {
+    'space': config.space,
+    'split': config.ranking.split,
+    'images': len(held_out.ranking),
+    'bn': config.ranking.bn,
+  }
+  if config.ranking.bn == 'recalibrate':
+    out['calibration_images'] = len(held_out.calibration)
+  return out
 
 
 def predict(

@@ -37,8 +37,8 @@ class Retrain(cli.Command):
   run: Path | None = None
   """A run of jaxnas.train, instead of --config: its space and its data."""
   arch: str | None = None
-  """One architecture, in the space's notation; best: what a search of the run
-  has found, else what the run ranks first."""
+  """One architecture, in the space's notation; best: what the search in the
+  run's folder `search` has found, else what the run ranks first."""
   all: bool = False
   """Every architecture of the space, with one program; writes table.json."""
 

@@ -152,7 +152,7 @@ def shifting(
 
 
 def distance(
-  experiment: 'Experiment', state: 'TrainState', measure: Any
+  experiment: 'Experiment', state: 'TrainState', measure: Any, archs: int
 ) -> Callable[[Int[np.ndarray, 'N E']], Float[np.ndarray, 'N N']]:
   """Distances of architectures as a density measures them.
 
@@ -161,8 +161,10 @@ def distance(
     state: of its training.
     measure: as `density.measure`; the other density fields are the run's,
       where this measure uses them.
+    archs: at most so many at once.
 
-  Raises ValueError where the net has nothing that is asked for.
+  Raises ValueError where the net has nothing that is asked for, images are
+  missing, or features exceed the run's memory.
   """
   config = validation.without_unused(
     dataclasses.replace(
@@ -184,6 +186,28 @@ def distance(
     )
     return density.matrix(compared(subject).distance, features)
 
-  some_AxE = experiment.ranking_archs_AxE[:1]
-  compared(density_config.subject(experiment, state, some_AxE))
+  given = config.density
+  validation.at_most(
+    'density.batches * density.batch_size of the run',
+    given.batches * given.batch_size,
+    len(experiment.held_out.density),
+    'validation images',
+  )
+  some = density_config.subject(
+    experiment, state, experiment.ranking_archs_AxE[:1]
+  )
+  size = density.feature_bytes(
+    compared(some),
+    some.net,
+    some.params,
+    archs,
+    given.batches,
+    given.batch_size,
+  )
+  if size > given.memory_gb * 1e9:
+    raise ValueError(
+      f'--distance {measure} of {archs} architectures takes {size / 1e9:.3g} '
+      f"GB, more than the run's density.memory_gb {given.memory_gb:g}: lower "
+      '--population, or choose another --distance.'
+    )
   return between

@@ -4,6 +4,7 @@ For instance `python -m jaxnas.search --run RUN --searcher evolution --max_macs
 330M`.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import inspect
@@ -69,26 +70,32 @@ class Search(trained.Command):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+  with cli.usage_errors():
+    before = begun(argv)
   args, config = trained.parse(
-    lambda run, config: Search(run=run, ranking=trained.ranking_of(config)),
+    lambda run, config: (
+      before or Search(run=run, ranking=trained.ranking_of(config))
+    ),
     argv,
     __doc__,
+    before and before.run,
   )
   workdir = args.workdir or args.run / 'search'
   # JAX and what needs it come after the flags, so that `--help` is quick.
-  from jaxnas import searchers
+  from jaxnas import ranking, searchers
   from jaxnas.training.preemption import Preemption
 
   cli.keep_compiled()
   with cli.usage_errors():
+    at_least_one('top', args.top)
     limits = limits_of(args)
     experiment, state = trained.load(args.run, config, args.ranking)
     table = train.find_table(config, args.run, args.table)
     searcher = make(args, experiment, state, limits)
     open_search(args, workdir)
   stopped = (
-    f'stopped, nothing lost: go on with --run {args.run} --workdir {workdir} '
-    '--resume and the same flags'
+    f'stopped: go on with --workdir {workdir} --resume, which scores this '
+    'generation again'
   )
   with cli.outcome(workdir, stopped), Preemption() as preemption:
     found = search(
@@ -104,12 +111,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs.write_json(
       workdir / BEST,
       search_tables.row(experiment.space, best_E, found, table)
+      | ranking.how(experiment)
+      | {'scored': len(found.accuracy_V)}
       | runs.environment(run=str(args.run), step=int(state.step)),
     )
   top_N = searchers.best(found, experiment.space, limits, args.top)
   search_tables.show(experiment.space, found, top_N, best_E, table)
   search_tables.draw(experiment.space, found, best_E, workdir / 'search.png')
   return 0
+
+
+def begun(argv: Sequence[str] | None) -> Search | None:
+  """The flags of the search to go on with; None where one starts.
+
+  Raises ValueError where the folder does not say them.
+  """
+  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  first.add_argument('--workdir', type=Path)
+  first.add_argument('--resume', action='store_true')
+  flags, _ = first.parse_known_args(argv)
+  if not (flags.resume and flags.workdir):
+    return None
+  file = flags.workdir / WHAT
+  if not file.exists():
+    raise ValueError(
+      f'{flags.workdir} holds no search: start one without --resume.'
+    )
+  given = json.loads(file.read_text())
+  given |= {
+    'run': Path(given['run']),
+    'ranking': trained.Ranking(**given['ranking']),
+  }
+  return Search(**given, workdir=flags.workdir, resume=True)
+
+
+def at_least_one(name: str, value: int) -> None:
+  """Raises ValueError where it is less."""
+  if value < 1:
+    raise ValueError(f'--{name} is {value}; it must be at least 1.')
 
 
 def limits_of(args: Search) -> 'Limits':
@@ -168,7 +207,9 @@ def make(
     'walks': args.population,
   }
   if args.distance != Search.distance:
-    options['distance'] = scoring.distance(experiment, state, args.distance)
+    options['distance'] = scoring.distance(
+      experiment, state, args.distance, args.population
+    )
   return function(
     experiment.space,
     limits,
@@ -182,7 +223,8 @@ def open_search(args: Search, workdir: Path) -> None:
   Raises ValueError where a search would be overwritten, or where the one to
   resume is another one.
   """
-  flags = json.loads(json.dumps(dataclasses.asdict(args), default=str))
+  where = dataclasses.replace(args, run=args.run.resolve())
+  flags = json.loads(json.dumps(dataclasses.asdict(where), default=str))
   for name in ('resume', 'top', 'table', 'workdir'):
     del flags[name]
   file = workdir / WHAT
@@ -223,7 +265,7 @@ def search(
     state: of its training.
     searcher: from `make`.
     workdir: a folder; gets state.npz, search.jsonl and, where weights shift,
-      checkpoints/.
+      checkpoints in shifted/.
     seed: of the search.
     shifts: train the shared weights along every candidate before it is scored.
     poll: called before each evaluation; may raise.
@@ -241,7 +283,7 @@ def search(
     scorers = scoring.shifting(
       experiment,
       state,
-      workdir / 'checkpoints',
+      workdir / 'shifted',
       0 if found is None else len(found.accuracy_V),
       seed=seed,
       poll=poll,
@@ -254,9 +296,10 @@ def search(
     runs.write_rows(
       workdir / 'search.jsonl', search_tables.rows(experiment.space, found)
     )
-    v = found.accuracy_V.argmax()
+    last_U = searchers.last_scores(found)
+    v = last_U[found.accuracy_V[last_U].argmax()]
     print(
-      f'generation {int(found.generation)}: {len(found.accuracy_V)} scored, '
+      f'generation {int(found.generation)}: {len(last_U)} scored, '
       f'best {experiment.space.format(found.archs_VxE[v])} '
       f'{found.accuracy_V[v]:.2%}'
     )

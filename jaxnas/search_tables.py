@@ -67,8 +67,10 @@ def show(
   """Prints the best ones; a star marks what nothing scored is better than in
   accuracy, parameters and multiply-adds at once.
   """
+  from jaxnas.searchers import last_scores
+
   out = RichTable(
-    title=f'the best of {len(found.archs_VxE)} architectures',
+    title=f'the best of {len(last_scores(found))} architectures',
     box=box.SIMPLE_HEAD,
   )
   # MobileNet's names are longer than a line.

@@ -50,23 +50,26 @@ def parse(
   defaults: Callable[[Path, Config], C],
   argv: Sequence[str] | None,
   description: str | None,
+  run: Path | None = None,
 ) -> tuple[C, Config]:
   """Flags over what the run did, and the run's config.
 
-  Usage errors, such as a folder that holds no run, end with exit code 2.
+  `run` is what is read where no flag says it. Usage errors, such as a folder
+  that holds no run, end with exit code 2.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
   first.add_argument('--run', type=Path)
   flags, _ = first.parse_known_args(argv)
   with cli.usage_errors():
-    if flags.run is not None:
-      config = runs.read_config(flags.run)
+    run = flags.run or run
+    if run is not None:
+      config = runs.read_config(run)
     elif any(arg in ('-h', '--help') for arg in argv):
       config = Config()
     else:
       raise ValueError('no run: give --run DIR, which jaxnas.train wrote.')
-  default = defaults(flags.run or Path('RUN'), config)
+  default = defaults(run or Path('RUN'), config)
   args = tyro.cli(
     type(default),
     args=argv,
@@ -74,6 +77,12 @@ def parse(
     use_underscores=True,
     description=description,
   )
+  with cli.usage_errors():
+    if args.workdir and (args.workdir / 'config.json').exists():
+      raise ValueError(
+        f'{args.workdir} holds a run, which this would overwrite: choose '
+        'another --workdir.'
+      )
   return args, config
 
 
@@ -123,10 +132,19 @@ def best_arch(run: Path) -> str:
 def newest(experiment: 'Experiment', run: Path) -> 'TrainState':
   """The state of the newest checkpoint.
 
-  Raises FileNotFoundError where there is none.
+  Raises FileNotFoundError where there is none, ValueError where another
+  command wrote the folder.
   """
   from jaxnas.training.checkpoint import Checkpoints
 
+  for file, command in (
+    ('retrain.json', 'retrain'),
+    ('compare.json', 'compare'),
+  ):
+    if (run / file).exists():
+      raise ValueError(
+        f'{run} was written by jaxnas.{command}: give a run of jaxnas.train.'
+      )
   folder = run / 'checkpoints'
   if folder.is_dir():
     with Checkpoints(folder) as checkpoints:

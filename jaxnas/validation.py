@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxnas.config import ALTERNATIVES, Config, Data, Density, flatten
+from jaxnas.config import ALTERNATIVES, Config, Data, Density, Ranking, flatten
 
 RANGES: dict[str, tuple[float, float]] = {
   'seed': (0, 2**32 - 1),
@@ -154,6 +154,14 @@ def validate(config: Config) -> None:
       'needs density.measure gradient, density.combine mean and density.absent '
       'zero.'
     )
+  among = config.sampler.name == 'fair' or density.estimator == 'prototypes'
+  fraction = debias.effective_fraction
+  if among and fraction is not None and fraction * debias.candidates < 1:
+    raise ValueError(
+      f'debias.effective_fraction {fraction} is below 1 / '
+      f'debias.candidates, the least that {debias.candidates} candidates '
+      'can leave: raise either.'
+    )
   if density.estimator == 'prototypes' and config.debiases:
     if density.file is not None:
       raise ValueError(
@@ -165,17 +173,16 @@ def validate(config: Config) -> None:
         'density.estimator prototypes learns in the warm-up: set '
         'warmup_epochs above 0.'
       )
-    fraction = debias.effective_fraction
-    if fraction is not None and fraction * debias.candidates < 1:
-      raise ValueError(
-        f'debias.effective_fraction {fraction} is below 1 / '
-        f'debias.candidates, the least that {debias.candidates} candidates '
-        'can leave: raise either.'
-      )
   if density.unbiased and density.batch_size < 4:
     raise ValueError(
       f'density.unbiased needs a density.batch_size of 4, not '
       f'{density.batch_size}.'
+    )
+  if config.ranking.sample != Ranking.sample and (
+    config.ranking.every_epochs is None
+  ):
+    raise ValueError(
+      'ranking.sample is of ranking.every_epochs: set that, or leave it.'
     )
   if config.ranking.bn == 'running' and not config.supernet.bn_running:
     raise ValueError(

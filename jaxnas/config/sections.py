@@ -70,8 +70,8 @@ class Sampler:
   """Of importance: both (if None), path or data. Of tree: default (if None),
   prioritized, iterative or hierarchical."""
   paths: int = 1
-  """Architectures in a step; their gradients are summed. fair: as many as a
-  position has ops, whatever this says."""
+  """Architectures in a step; their gradients are summed. fair has as many as a
+  position has ops: leave it at 1."""
   budget: Literal['steps', 'paths'] = 'steps'
   """An epoch is a step for every batch of images, or has so many fewer steps
   as a step has paths: as many path-gradients whatever the sampler."""

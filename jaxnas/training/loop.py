@@ -64,7 +64,8 @@ def fit(
     images_per_step: to say images a second.
     guessing_loss: a loss above it after the first epoch is warned of.
     preemption: polled every step.
-    before_epoch: (state, epoch) -> state; where the density is estimated.
+    before_epoch: (state, epoch) -> state; where the density is estimated. It
+      may raise Stopped and is called again then.
     window: values of the steps since the last row, from the checkpoint.
     label: of the progress bar; None shows none.
 
@@ -123,7 +124,11 @@ def fit(
   ):
     for epoch in range(step // steps_per_epoch, epochs):
       if step % steps_per_epoch == 0:
-        state = _placed(before_epoch(state, epoch))
+        try:
+          state = _placed(before_epoch(state, epoch))
+        except Stopped:
+          # What it polls knows of no checkpoint.
+          stop()
       epoch_start, first = time.monotonic(), step
       while step < (epoch + 1) * steps_per_epoch:
         if preemption.requested:

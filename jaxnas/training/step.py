@@ -11,7 +11,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from jaxnas import streams
+from jaxnas import streams, supernets
 from jaxnas.data import Training
 from jaxnas.samplers import Feedback, Sampler
 
@@ -151,11 +151,10 @@ def make_step(
 
       def measured():
         x_BxHxWxC, y_B = held_out()
-        logits_BxK = net.apply(
-          {'params': state.params, **state.statistics},
-          x_BxHxWxC,
-          arch_E,
-          train=False,
+        # Not by running statistics, which architectures share: keeping them
+        # must not change what is trained.
+        logits_BxK = supernets.with_momentum(net, None).apply(
+          {'params': state.params}, x_BxHxWxC, arch_E, train=False
         )
         return jnp.mean(jnp.argmax(logits_BxK, -1) == y_B)
 
