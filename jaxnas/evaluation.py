@@ -144,11 +144,12 @@ def _by_arch(
     for n in range(hits_AxN.shape[1]):
       x_BxHxWxC, y_B = read(n)
       for (rows_C, real_C), of_block in zip(chunk, frozen, strict=True):
-        hits_C = of_frozen(
-          (params, x_BxHxWxC, y_B), (archs_AxE[rows_C], of_block)
-        )
-        real_C = real_C & (hits_AxN[rows_C, n] == MISSING)
-        yield n, Block(rows_C, real_C, hits_C)
+        missing_C = real_C & (hits_AxN[rows_C, n] == MISSING)
+        if missing_C.any():
+          hits_C = of_frozen(
+            (params, x_BxHxWxC, y_B), (archs_AxE[rows_C], of_block)
+          )
+          yield n, Block(rows_C, missing_C, hits_C)
 
 
 def _hits(logits_BxK: Array, y_B: Array) -> Array:

@@ -158,14 +158,15 @@ def hand_over(
     **runs.environment(),
   }
   workdir.parent.mkdir(parents=True, exist_ok=True)
-  part = Path(
-    tempfile.mkdtemp(dir=workdir.parent, prefix=f'{workdir.name}.part-')
-  )
-  artifact.write(part, alone, source.variables, normalise, facts)
-  facts |= artifact.check(part, source.expected, source.held_out)
-  facts['accuracy_split'] = source.split
-  runs.write_json(part / artifact.FACTS, facts)
-  os.replace(part, workdir)
+  with tempfile.TemporaryDirectory(
+    dir=workdir.parent, prefix=f'{workdir.name}.part-'
+  ) as folder:
+    part = Path(folder) / 'network'
+    artifact.write(part, alone, source.variables, normalise, facts)
+    facts |= artifact.check(part, source.expected, source.held_out)
+    facts['accuracy_split'] = source.split
+    runs.write_json(part / artifact.FACTS, facts)
+    os.replace(part, workdir)
   return facts
 
 

@@ -35,7 +35,9 @@ class Toy(nn.Module):
   tensor_sets: ClassVar = {'deep': ('head/kernel',), 'early': ('stem/kernel',)}
   default_tensors: ClassVar = 'deep'
   layers: ClassVar = ('position_1_op_0', 'head')
-  space: ClassVar = types.SimpleNamespace(name='toy', classes=CLASSES)
+  space: ClassVar = types.SimpleNamespace(
+    name='toy', classes=CLASSES, positions=ARCHS_AxE.shape[1]
+  )
   sequential: ClassVar = True
 
   def setup(self):

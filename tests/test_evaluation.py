@@ -115,7 +115,7 @@ def way(name):
   if name == 'calibrated':
     # As many and as large as those of the run below: compiled once.
     x, _ = images(SPACE, 500, seed=3)
-    options['calibration'] = jnp.split(x, 20)
+    options['calibration'] = jnp.stack(jnp.split(x, 20))
   variables = supernets.init(net, archs_AxF[0], 0)
   return functools.partial(counts, net, variables, archs_AxF, **options)
 
@@ -238,11 +238,11 @@ def predict(run, bn, workdir, poll=None, archs_AxE=ARCHS_AxE):
 
 
 # Evaluations in all, until it stops, and of the rest: blocks of 8 calibrated
-# architectures, each on three batches, begin anew.
+# architectures, all of them on one of three batches after the other.
 CUTS = {
   'batch': (81, 40, 41),
   'running': (81, 40, 41),
-  'recalibrate': (12, 5, 9),
+  'recalibrate': (12, 5, 8),
 }
 
 

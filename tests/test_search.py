@@ -248,14 +248,14 @@ def same_search(one, other):
     assert states[0][key].tobytes() == states[1][key].tobytes()
   assert rows(one) == rows(other)
   assert best(one) == best(other)
-  if (one / 'checkpoints').exists():
+  if (one / 'shifted').exists():
     jax.tree.map(
       np.testing.assert_array_equal, shifted_in(one), shifted_in(other)
     )
 
 
 def shifted_in(folder):
-  with Checkpoints(folder / 'checkpoints') as checkpoints:
+  with Checkpoints(folder / 'shifted') as checkpoints:
     steps = checkpoints.steps()
     assert steps[-1] == 20 * len(rows(folder))
     return checkpoints._manager.restore(steps[-1]).state
@@ -273,7 +273,7 @@ def shifted_in(folder):
     ('tree', 20, 1),
     pytest.param('shifting', 3, None, marks=pytest.mark.slow),
     # In the middle of the third generation: one, and four candidates.
-    ('shifting', 12, 2),
+    pytest.param('shifting', 12, 2, marks=pytest.mark.slow),
   ],
 )
 def test_a_search_cut_short_goes_on_to_the_same_end(
@@ -292,14 +292,15 @@ def test_a_search_cut_short_goes_on_to_the_same_end(
       call(small, tmp_path, *flags(name))
   assert ended.value.code == cli.STOPPED
   err = capsys.readouterr().err
-  assert '--resume and the same flags' in err and str(tmp_path) in err
+  assert f'--workdir {tmp_path} --resume' in err
   assert not (tmp_path / 'best.json').exists()
   if generations is None:
     assert not (tmp_path / 'state.npz').exists()
   else:
     state = searchers.load_state(tmp_path / 'state.npz')
     assert state.generation == generations
-  call(small, tmp_path, *flags(name), '--resume')
+  # The flags are kept with what they began.
+  search.main(['--workdir', str(tmp_path), '--resume'])
   same_search(whole(name), tmp_path)
 
 
@@ -319,7 +320,7 @@ def test_killed_between_the_weights_and_the_state_it_goes_on_alike(
     patch.setattr(searchers, 'save_state', killed)
     with pytest.raises(SystemExit):
       call(small, tmp_path, *flags('shifting'))
-  with Checkpoints(tmp_path / 'checkpoints') as checkpoints:
+  with Checkpoints(tmp_path / 'shifted') as checkpoints:
     # One generation ahead of the state.
     assert checkpoints.steps()[-1] == generation * 4 * 20
   call(small, tmp_path, *flags('shifting'), '--resume')
@@ -417,6 +418,7 @@ def by_hand(arch):
   return steps
 
 
+@pytest.mark.slow
 def test_weights_shift_along_each_candidate_and_stay(
   small, tmp_path, monkeypatch
 ):
@@ -551,9 +553,10 @@ def test_a_mixture_shifts_the_member_that_it_routes_to(
 # Distances.
 
 
+@pytest.mark.slow
 def test_the_distance_is_that_of_a_density(small):
   experiment, state = small_run.loaded(small)
-  between = scoring.distance(experiment, state, 'gradient')
+  between = scoring.distance(experiment, state, 'gradient', 3)
   archs_NxE = ARCHS_AxE[[3, 17, 26, 9]]
   d_NxN = between(archs_NxE)
   subject = density_config.subject(experiment, state, archs_NxE)
@@ -590,13 +593,14 @@ def test_the_distance_is_that_of_a_density(small):
   assert d_NxN.max() > 1e-2
 
 
+@pytest.mark.slow
 def test_diverse_parents_by_gradients(small, tmp_path, monkeypatch):
   pools = []
   distance = scoring.distance
 
-  def watched(experiment, state, measure):
+  def watched(experiment, state, measure, archs):
     assert measure == 'gradient'
-    between = distance(experiment, state, measure)
+    between = distance(experiment, state, measure, archs)
 
     def watched_between(archs_NxE):
       pools.append(archs_NxE)

@@ -242,6 +242,7 @@ def split(x, y, batch_size):
   ]
 
 
+@pytest.mark.slow
 def test_a_ranking_counts_what_ours_counts():
   """By a walk too, whatever the order of architectures."""
   archs_AxE = np.random.default_rng(0).permutation(DIGITS.enumerate())
