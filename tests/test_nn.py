@@ -302,6 +302,7 @@ def test_a_traced_op_updates_only_its_running_statistics():
       np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_choice_over_seeds_stays_a_switch():
   """A select instead would run every branch for every seed."""
   choice = Choice(candidates())
