@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
   for name, value in result.items():
     shown = f'{value:.3f}' if isinstance(value, float) else value
-    print(f'{name:>22}  {shown}')
+    print(f'{name:>26}  {shown}')
   if args.out is not None:
     runs.write_text(
       args.out, json.dumps(runs.environment(**result), indent=2) + '\n'
