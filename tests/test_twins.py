@@ -155,8 +155,9 @@ TWINS = [
   (SMALL_MOBILENET, 20),
   (MOBILENET, 3),
 ]
+CONTIGUOUS = torch.contiguous_format
 # Precision, and tolerances of logits and of gradients.
-PRECISIONS = [('float64', 1e-8, 1e-7), ('float32', 3e-4, np.inf)]
+PRECISIONS = [('float64', 1e-8, 1e-7), ('float32', 1e-4, np.inf)]
 EQUAL = [
   (space, count, *precision, alone)
   for space, count in TWINS
@@ -183,7 +184,8 @@ def random_variables(net, arch, precision):
 
 def twin_of(space, precision, *, alone):
   net = torch_nets.build(space, affine=alone, running=alone)
-  return net.to(getattr(torch, precision))
+  # Contiguous: channels-last sums in another order, which float32 shows.
+  return net.to(getattr(torch, precision), memory_format=CONTIGUOUS)
 
 
 def same(ours, theirs, tolerance, what, smallest=1e-12):
@@ -252,7 +254,7 @@ def test_equals_pytorch(space, count, precision, logits, gradients, alone):
       out, statistics, gradient = ours(params, arch_E)
       twin.train().zero_grad()
       torch_weights.load(twin, params, variables.get('batch_stats'))
-      images = torch_nets.images(np.array(x), 'cpu')
+      images = torch_nets.images(np.array(x), 'cpu').contiguous()
       theirs = twin(images, arch)
       same(out, theirs, logits, f'logits of {arch}')
       (theirs * torch.tensor(toward)).sum().backward()
