@@ -53,6 +53,11 @@ class Experiment:
     return samplers.paths(self.sampler)
 
   @property
+  def steps(self) -> int:
+    """Of the whole run, the warm-up among them."""
+    return self.config.total_epochs * self.training.steps_per_epoch
+
+  @property
   def warmup_steps(self) -> int:
     """Steps before the density is estimated."""
     return self.config.warmup_epochs * self.training.steps_per_epoch
@@ -250,9 +255,7 @@ def experiment(
     archs_AxF = sampler.route(first, space.enumerate())
     rebuilding.check(config, net, archs_AxF, len(held_out.rebuild))
   density_config.check(config, space, net, archs_AxF)
-  updates = sgd(
-    config, config.warmup_epochs + config.epochs, batches.steps_per_epoch
-  )
+  updates = sgd(config, config.total_epochs, batches.steps_per_epoch)
   count = samplers.counter(space)
   some_1xE = np.zeros((1, space.positions), np.int32)
   return Experiment(
@@ -314,7 +317,7 @@ def batches_of(
       'streamed: set sampler.variant path.'
     )
   return data.with_importance(
-    batches, config.data.batch_size, config.warmup_epochs + config.epochs
+    batches, config.data.batch_size, config.total_epochs
   )
 
 

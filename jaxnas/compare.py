@@ -110,8 +110,7 @@ def to_compare(args: Compare, workdir: Path) -> dict[str, Any]:
     raise ValueError(
       'say what to compare: --samplers uniform,uniform+debias for instance.'
     )
-  if what['seeds'] < 1:
-    raise ValueError(f'--seeds is {what["seeds"]}; it must be at least 1.')
+  validation.at_least_one('--seeds', what['seeds'])
   if kept and kept['budget'] != what['budget']:
     raise ValueError(
       f'{workdir} compares under --budget {kept["budget"]}, not '

@@ -40,22 +40,19 @@ def spent(experiment: 'Experiment') -> dict[str, Any]:
   """
   config, held_out = experiment.config, experiment.held_out
   archs_AxE, batch = experiment.ranking_archs_AxE, config.data.batch_size
-  steps = experiment.training.steps_per_epoch * (
-    config.warmup_epochs + config.epochs
-  )
   parts = {
-    'rewards': _rewards(experiment, steps),
+    'rewards': _rewards(experiment),
     'density': _density(experiment),
     'rebuilding': _rebuilding(experiment),
     'ranking': _evaluation(experiment, archs_AxE, len(held_out.ranking)),
   }
-  path_gradients = steps * experiment.paths
+  path_gradients = experiment.steps * experiment.paths
   everything = {
     'training': Part(path_gradients * batch, 1.0, gradients=True),
     **parts,
   }
   return {
-    'images': steps * batch,
+    'images': experiment.steps * batch,
     'path_gradients': path_gradients,
     'extra_gradients': {
       name: part.images for name, part in parts.items() if part.gradients
@@ -78,11 +75,11 @@ def describe(spent: Mapping[str, Any]) -> str:
   return f'epochs of one path: {", ".join(parts)}'
 
 
-def _rewards(experiment: 'Experiment', steps: int) -> Part:
+def _rewards(experiment: 'Experiment') -> Part:
   given = experiment.config
   measured = 0
   if experiment.sampler.rewards:
-    measured = -(-steps // given.sampler.reward_every)
+    measured = -(-experiment.steps // given.sampler.reward_every)
   return Part(measured * experiment.paths * given.data.batch_size, FORWARD)
 
 

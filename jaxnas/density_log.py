@@ -52,7 +52,7 @@ def write(
   later epochs, as a run leaves that is resumed, are dropped.
   """
   config = experiment.config
-  every, last = config.density.log_epochs, config.warmup_epochs + config.epochs
+  every, last = config.density.log_epochs, config.total_epochs
   if every is None or (
     epoch % every and epoch not in (config.warmup_epochs, last)
   ):

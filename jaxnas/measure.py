@@ -45,10 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
       density_config.check_archs(config, experiment.net, routed_AxF)
     state = trained.newest(experiment, args.run)
     workdir.mkdir(parents=True, exist_ok=True)
-  epochs = run.warmup_epochs + run.epochs
   print(
     f'{args.run}: the checkpoint is at step {int(state.step)} of '
-    f'{epochs * experiment.training.steps_per_epoch}'
+    f'{experiment.steps}'
   )
   stopped = (
     f'stopped: {workdir} keeps the densities that are done; the same command '

@@ -171,10 +171,7 @@ def report(
   Empty where it is not. The architectures are the same along a run.
   """
   config = experiment.config
-  every, last = (
-    config.ranking.every_epochs,
-    config.warmup_epochs + config.epochs,
-  )
+  every, last = config.ranking.every_epochs, config.total_epochs
   due = every is not None and epoch and (epoch % every == 0 or epoch == last)
   if table is None or not due:
     return {}

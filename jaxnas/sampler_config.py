@@ -35,7 +35,7 @@ def sampler(
       space,
       members=config.sampler.members,
       warmup_steps=config.warmup_epochs * steps_per_epoch,
-      steps=(config.warmup_epochs + config.epochs) * steps_per_epoch,
+      steps=config.total_epochs * steps_per_epoch,
     )
   if config.sampler.reward_every != 1 and not made.rewards:
     raise ValueError(
@@ -68,7 +68,7 @@ def proposal(
 
   Raises ValueError where it cannot serve the space.
   """
-  epochs = config.warmup_epochs + config.epochs
+  epochs = config.total_epochs
   options = {
     **dataclasses.asdict(config.sampler),
     'steps_per_epoch': steps_per_epoch,

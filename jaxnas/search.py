@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxnas import cli, runs, search_tables, train, trained
+from jaxnas import cli, runs, search_tables, train, trained, validation
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   cli.keep_compiled()
   with cli.usage_errors():
-    at_least_one('top', args.top)
+    validation.at_least_one('--top', args.top)
     limits = limits_of(args)
     experiment, state = trained.load(args.run, config, args.ranking)
     table = train.find_table(config, args.run, args.table)
@@ -143,12 +143,6 @@ def begun(argv: Sequence[str] | None) -> Search | None:
     'ranking': trained.Ranking(**given['ranking']),
   }
   return Search(**given, workdir=flags.workdir, resume=True)
-
-
-def at_least_one(name: str, value: int) -> None:
-  """Raises ValueError where it is less."""
-  if value < 1:
-    raise ValueError(f'--{name} is {value}; it must be at least 1.')
 
 
 def limits_of(args: Search) -> 'Limits':

@@ -182,7 +182,7 @@ def train_supernet(
       functools.partial(experiment.training.feed, config.seed),
       Schedule(
         steps_per_epoch=experiment.training.steps_per_epoch,
-        epochs=config.warmup_epochs + config.epochs,
+        epochs=config.total_epochs,
         log_every=config.logging.every_steps,
         save_every=config.checkpoint.every_epochs,
         also_save=(config.warmup_epochs,),
@@ -197,7 +197,7 @@ def train_supernet(
       guessing_loss=math.log(experiment.space.classes),
       preemption=preemption,
     )
-  look(state, config.warmup_epochs + config.epochs)
+  look(state, config.total_epochs)
   runs.write_npz(
     workdir / 'samples.npz',
     {

@@ -137,11 +137,8 @@ def newest(experiment: 'Experiment', run: Path) -> 'TrainState':
   """
   from jaxnas.training.checkpoint import Checkpoints
 
-  for file, command in (
-    ('retrain.json', 'retrain'),
-    ('compare.json', 'compare'),
-  ):
-    if (run / file).exists():
+  for command in ('retrain', 'compare'):
+    if (run / f'{command}.json').exists():
       raise ValueError(
         f'{run} was written by jaxnas.{command}: give a run of jaxnas.train.'
       )
@@ -160,13 +157,10 @@ def finished(experiment: 'Experiment', run: Path) -> 'TrainState':
 
   Raises ValueError or FileNotFoundError where the run has not come there.
   """
-  state, config = newest(experiment, run), experiment.config
-  last = experiment.training.steps_per_epoch * (
-    config.warmup_epochs + config.epochs
-  )
-  if int(state.step) < last:
+  state = newest(experiment, run)
+  if int(state.step) < experiment.steps:
     raise ValueError(
-      f'{run} is at step {int(state.step)} of {last}: finish it with '
-      f'python -m jaxnas.train --workdir {run} --resume.'
+      f'{run} is at step {int(state.step)} of {experiment.steps}: finish it '
+      f'with python -m jaxnas.train --workdir {run} --resume.'
     )
   return state

@@ -212,6 +212,12 @@ def without_unused(config: Config, section: str) -> Config:
   return config
 
 
+def at_least_one(name: str, value: int) -> None:
+  """Raises ValueError where fewer are asked for."""
+  if value < 1:
+    raise ValueError(f'{name} is {value}; it must be at least 1.')
+
+
 def at_most(name: str, value: int, most: int, unit: str) -> None:
   """Raises ValueError where more are asked for than there are."""
   if value > most:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxnas import evaluation, progress, spaces, streams, supernets
 from jaxnas.bench import inputs
-from jaxnas.validation import at_most
+from jaxnas.validation import at_least_one, at_most
 
 
 def ranking(
@@ -42,8 +42,8 @@ def ranking(
       f'{space} is no chain of positions: its ranking shares nothing.'
     )
   for name, value in (('images', images), ('archs', archs)):
-    if value is not None and value < 1:
-      raise ValueError(f'{name} is {value}; it must be at least 1.')
+    if value is not None:
+      at_least_one(name, value)
   if archs is None:
     archs_AxE = of.enumerate()
   else:

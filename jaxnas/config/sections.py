@@ -279,6 +279,11 @@ class Config:
       None,
     )
 
+  @property
+  def total_epochs(self) -> int:
+    """Of the whole run, the warm-up among them."""
+    return self.warmup_epochs + self.epochs
+
   def undebiased(self) -> 'Config':
     """The same experiment without debiasing.
 
