@@ -10,10 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from jaxnas.nn import packed
 from jaxnas.nn.convolutions import Map
+
+# The collection of running statistics.
+STATISTICS = 'batch_stats'
 
 Op = int | np.integer | Array
 Arch = Int[Array, ' E'] | Int[np.ndarray, ' E']
+# (call, *operands) -> result; it runs modules as call(module, *args).
+Branch = Callable[..., Any]
 
 
 class Choice(nn.Module):
@@ -37,32 +43,54 @@ class Choice(nn.Module):
     if self.is_initializing():
       return jnp.stack([candidate(x, train) for candidate in self.op])[op]
 
-    return switch(
-      self,
-      op,
-      [
-        lambda choice, x, index=index: choice.op[index](x, train)
-        for index in range(len(self.op))
-      ],
-      x,
-    )
+    def branch(candidate: nn.Module) -> Branch:
+      return lambda call, x: call(candidate, x, train)
+
+    return switch(self, op, [*map(branch, self.op)], self.op, x)
 
 
 def switch(
   module: nn.Module,
   index: Array,
-  branches: Sequence[Callable[..., Any]],
+  branches: Sequence[Branch],
+  parts: Sequence[nn.Module],
   *operands: Any,
 ) -> Any:
-  """Runs `branches[index](module, *operands)` and no other.
+  """Runs `branches[index](call, *operands)` and no other.
 
-  A branch reaches its module through its first argument: closed over, updates
-  of running statistics would be dropped in silence. The index is clamped into
-  range, so architectures are validated on the host.
+  A branch runs parts of the module as `call(part, *args)` only. It is traced
+  as a pure function of their variables: the gradient of what it ran by itself
+  would be lost, and so would updates of running statistics. The index is
+  clamped into range, so architectures are validated on the host.
   """
-  # The gradient of a switch keeps the union of all branches' residuals, 533
-  # MB against a static path's 222. Recomputing in the branch cures that.
-  return nn.switch(index, [nn.remat(b) for b in branches], module, *operands)
+  pure = {part.name: part.clone(parent=None) for part in parts}
+
+  def of_variables(branch: Branch) -> Callable[..., Any]:
+    def run(variables, *operands):
+      statistics = {
+        name: of_part.get(STATISTICS, {}) for name, of_part in variables.items()
+      }
+
+      def call(part, *args):
+        out, changed = pure[part.name].apply(
+          variables[part.name], *args, mutable=[STATISTICS]
+        )
+        statistics[part.name] = changed.get(STATISTICS, {})
+        return out
+
+      return branch(call, *operands), statistics
+
+    return run
+
+  variables = {part.name: dict(part.variables) for part in parts}
+  out, statistics = packed.switch(
+    index, [*map(of_variables, branches)], variables, *operands
+  )
+  if module.is_mutable_collection(STATISTICS):
+    for name, of_part in statistics.items():
+      if of_part:
+        module.put_variable(STATISTICS, name, of_part)
+  return out
 
 
 def position_and_op(names: Sequence[str]) -> tuple[int, int] | None:

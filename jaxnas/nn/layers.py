@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from jaxnas.nn import convolutions
 from jaxnas.nn.convolutions import Layout, Map
 from jaxnas.nn.initial import constant, torch_uniform
+from jaxnas.nn.packed import keep
 
 # What convolutions and linear layers multiply by; other parameters are
 # biases, or the scales of normalisation.
@@ -41,8 +42,10 @@ class Conv(nn.Module):
       torch_uniform(self.kernel**2 * inputs),
       (self.kernel, self.kernel, inputs, self.features),
     )
-    return convolutions.dense(
-      x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride
+    return keep(
+      convolutions.dense(
+        x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride
+      )
     )
 
 
@@ -60,11 +63,13 @@ class Pointwise(nn.Module):
     kernel = self.param(
       'kernel', torch_uniform(inputs), (inputs, self.features)
     )
-    return convolutions.pointwise(
-      x.astype(self.dtype),
-      kernel.astype(self.dtype),
-      stride=self.stride,
-      layout=self.layout,
+    return keep(
+      convolutions.pointwise(
+        x.astype(self.dtype),
+        kernel.astype(self.dtype),
+        stride=self.stride,
+        layout=self.layout,
+      )
     )
 
 
@@ -84,11 +89,13 @@ class Depthwise(nn.Module):
       torch_uniform(self.kernel**2),
       (self.kernel, self.kernel, channels),
     )
-    return convolutions.depthwise(
-      x.astype(self.dtype),
-      kernel.astype(self.dtype),
-      stride=self.stride,
-      layout=self.layout,
+    return keep(
+      convolutions.depthwise(
+        x.astype(self.dtype),
+        kernel.astype(self.dtype),
+        stride=self.stride,
+        layout=self.layout,
+      )
     )
 
 

@@ -1,6 +1,7 @@
 """The supernet and stand-alone networks of the pooling space."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -75,17 +76,13 @@ class PoolingNet(nn.Module):
     x = jax.nn.relu(self.stem_norm(self.stem(x_BxHxWxC), train))
     if isinstance(arch, tuple) or self.is_initializing():
       for e in range(len(self.blocks)):
-        pools = int(arch[e]) if isinstance(arch, tuple) else 0
-        x = self._block(e, x, pools, train)
+        if isinstance(arch, tuple) and arch[e]:
+          x = pooling.max_pool(x)
+        x = self.blocks[e](x, train)
       x_BxD = pooling.mean_of_map(x)
     else:
       x_BxD = self._any_arch(x, arch, train)
     return self.linear(x_BxD)
-
-  def _block(self, e: int, x: Map, pools: int, train: bool) -> Map:
-    if pools:
-      x = pooling.max_pool(x)
-    return self.blocks[e](x, train)
 
   def _any_arch(self, x: Map, arch_E: Arch, train: bool) -> Array:
     levels = int(self.space.enumerate()[0].sum()) + 1
@@ -102,7 +99,11 @@ class PoolingNet(nn.Module):
       buffers = switch(
         self,
         jnp.asarray(table)[level_E[e], arch_E[e]],
-        [functools.partial(_live_block, e, *case, train) for case in cases],
+        [
+          functools.partial(_live_block, self.blocks[e], *case, train)
+          for case in cases
+        ],
+        [self.blocks[e]],
         buffers,
       )
     # Every architecture has pooled as often by now.
@@ -124,15 +125,16 @@ class PoolingNet(nn.Module):
 
 
 def _live_block(
-  e: int,
+  block: nn.Module,
   level: int,
   pools: int,
   train: bool,
-  net: PoolingNet,
+  call: Callable[..., Map],
   buffers: tuple[Map, ...],
 ) -> tuple[Map, ...]:
-  """Block e on the live buffer; the others become zeros of the new shape."""
-  out = net._block(e, buffers[level - pools], pools, train)
+  """A block on the live buffer; the others become zeros of the new shape."""
+  x = buffers[level - pools]
+  out = call(block, pooling.max_pool(x) if pools else x, train)
   return tuple(
     out
     if index == level
