@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import json
 from typing import ClassVar
 
 import jax
@@ -14,7 +13,6 @@ import small_run
 from small_run import SPACE, ARCHS_AxE
 
 from jaxnas import evaluation, ranking, runs, spaces, streams, supernets
-from jaxnas.bench import __main__ as bench
 from jaxnas.training.preemption import Stopped
 
 pytestmark = pytest.mark.usefixtures('small_space')
@@ -333,46 +331,3 @@ def test_a_part_of_something_else_is_not(small, tmp_path, other):
   found = runs.read_npz(tmp_path / 'predictions.npz')
   assert found['accuracy_A'].max() <= 1
   np.testing.assert_array_equal(found['archs_AxE'], archs_AxE)
-
-
-# Both ways side by side.
-
-
-def test_the_benchmark_counts_alike_and_says_so(tmp_path, capsys):
-  out = tmp_path / 'bench.json'
-  assert bench.main(
-    ['ranking', '--space', 'digits', '--images', '8', '--archs', '9',
-     '--out', str(out)]
-  ) == 0  # fmt: skip
-  result = json.loads(out.read_text())
-  assert result['space'] == 'digits'
-  assert (result['archs'], result['images']) == (9, 8)
-  assert result['counts_differing'] == result['most_images_differing'] == 0
-  assert result['walk_s'] > 0 and result['path_by_path_s'] > 0
-  space = spaces.get('digits')
-  archs_AxE = space.some(streams.rng(0, 'archs'), 9)
-  macs = space.costs(archs_AxE).macs_A.sum() / space.shared_macs(archs_AxE)
-  assert result['times_fewer_macs'] == pytest.approx(macs) and macs > 1
-  assert {'command', 'cpus', 'versions'} <= {*result}
-  assert 'counts_differing  0' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-  ('more', 'says'),
-  [
-    (['--space', 'pooling'], 'pooling is no chain'),
-    (['--space', 'mobilenet'], 'too many to list'),
-    (['--space', 'digit'], 'Did you mean digits?'),
-    (['--space', 'digits', '--archs', '82'], 'archs is 82; there are 81'),
-    (['--space', 'digits', '--archs', '0'], 'archs is 0'),
-    (['--space', 'digits', '--images', '0'], 'images is 0'),
-  ],
-)
-def test_the_benchmark_refuses(more, says, tmp_path, capsys):
-  out = tmp_path / 'bench.json'
-  with pytest.raises(SystemExit) as ended:
-    bench.main(['ranking', '--out', str(out), *more])
-  assert ended.value.code == 2
-  err = capsys.readouterr().err
-  assert says in err and err.count('\n') == 1
-  assert not out.exists()

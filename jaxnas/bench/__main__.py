@@ -1,55 +1,118 @@
-"""Measure what a part of jaxnas costs, beside what it replaces.
+"""Measure what jaxnas costs, beside what one would use instead.
 
-For instance `python -m jaxnas.bench ranking --space nas_bench_macro`.
+Both sides of a case live in processes of their own, on the cores this one is
+given, and measure in turns. For instance
+`taskset -c 0,1 python -m jaxnas.bench step density --out bench.json`.
 """
 
 import dataclasses
-import json
+import importlib
+import importlib.metadata
+import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
 from jaxnas import cli, runs
+from jaxnas.bench import rivals, rows
+from jaxnas.bench.cases import Case, Options
+
+Part = Literal[
+  'step', 'rank', 'density', 'data', 'end_to_end', 'compile', 'startup'
+]
+PARTS: tuple[Part, ...] = get_args(Part)
+# `compile` is a built-in function.
+MODULES = {'compile': 'compiling'}
+DEFAULTS = Options()
 
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
   """Flags of the command."""
 
-  what: tyro.conf.Positional[Literal['ranking']]
-  """ranking: by a walk of the prefix tree against path by path."""
-  space: str = 'nas_bench_macro'
-  """Whose architectures."""
-  images: int = 64
-  """How many, in one batch."""
-  archs: int | None = None
-  """How many architectures. Default: all."""
-  seed: int = 0
-  """Of weights, images and architectures."""
+  parts: tyro.conf.Positional[tuple[Part, ...]] = PARTS
+  """What to measure. Default: everything, which takes an hour."""
   out: Path | None = None
-  """A JSON file to write the result to, with machine and versions."""
+  """A JSON file for the rows, written after each. Where they come from stands
+  beside it, in STEM.environment.json."""
+  check: Path | None = None
+  """An earlier file: exit code 1 where a row fell. Only rows with a baseline
+  can be compared with those of another machine."""
+  tolerance: float = 0.85
+  """How low a row may be, of what it was."""
+  only: str | None = None
+  """Only cases whose name contains this, for instance nas_bench_macro."""
+  options: Annotated[Options, tyro.conf.arg(name='')] = DEFAULTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = tyro.cli(Bench, args=argv, use_underscores=True, description=__doc__)
-  from jaxnas.bench.ranking import ranking
-
-  cli.keep_compiled()
+  args = tyro.cli(
+    Bench,
+    prog='python -m jaxnas.bench',
+    args=argv,
+    use_underscores=True,
+    description=__doc__,
+  )
   with cli.usage_errors():
-    result = ranking(
-      args.space, images=args.images, archs=args.archs, seed=args.seed
-    )
-  for name, value in result.items():
-    shown = f'{value:.3f}' if isinstance(value, float) else value
-    print(f'{name:>26}  {shown}')
+    if importlib.util.find_spec('torch') is None:
+      raise ValueError("baselines need PyTorch: pip install 'jaxnas[torch]'.")
+    earlier = None if args.check is None else rows.read(args.check)
+    cases = find(args)
+  environment = where()
+  for name, value in environment.items():
+    print(f'{name}: {value}')
   if args.out is not None:
-    runs.write_text(
-      args.out, json.dumps(runs.environment(**result), indent=2) + '\n'
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    runs.write_json(
+      args.out.with_name(f'{args.out.stem}.environment.json'), environment
     )
-  return 0
+  done, failed = [], []
+  for number, case in enumerate(cases, 1):
+    print(f'{number} of {len(cases)}: {case.part}, {case.case}', flush=True)
+    try:
+      done.append(rivals.run(case))
+    except rivals.Failed as error:
+      failed.append(f'failed: {error}')
+      print(failed[-1], file=sys.stderr)
+    if args.out is not None:
+      runs.write_json(args.out, done)
+  print(f'\n{rows.table(done)}')
+  if earlier is not None:
+    failed += [
+      f'fell: {line}' for line in rows.check(done, earlier, args.tolerance)
+    ]
+  for line in failed:
+    print(line, file=sys.stderr)
+  return 1 if failed else 0
+
+
+def find(args: Bench) -> list[Case]:
+  """Raises ValueError where nothing is left to measure."""
+  cases = [
+    case
+    for part in dict.fromkeys(args.parts)
+    for case in importlib.import_module(
+      f'jaxnas.bench.{MODULES.get(part, part)}'
+    ).cases(args.options)
+    if args.only is None or args.only in case.case
+  ]
+  if not cases:
+    raise ValueError(f'no case of {", ".join(args.parts)} has {args.only!r}.')
+  return cases
+
+
+def where() -> dict[str, object]:
+  """Machine and versions."""
+  platform, kind = rivals.device()
+  given = runs.environment(
+    device=f'{platform}, {kind}', cores=len(os.sched_getaffinity(0))
+  )
+  given['versions']['torch'] = importlib.metadata.version('torch')
+  return given
 
 
 if __name__ == '__main__':

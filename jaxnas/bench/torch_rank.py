@@ -28,6 +28,8 @@ def by_path(
     batches: on the net's device.
   """
   net.eval()
+  # Does nothing on a CPU.
+  torch.backends.cudnn.benchmark = True
   archs = [tuple(arch) for arch in archs_AxE.tolist()]
   return _stacked(
     [_hits(net(x, arch), y_B) for arch in archs] for x, y_B in batches
@@ -43,6 +45,8 @@ def by_walk(
   Depth first: at most E + 1 feature maps are alive.
   """
   net.eval()
+  # Does nothing on a CPU.
+  torch.backends.cudnn.benchmark = True
   indices_Ax1, _ = walk.columns(archs_AxE, 1)
   visited_Ax1xE = archs_AxE[indices_Ax1]
 
