@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from jaxnas import runs, validation
+from jaxnas import allocator, runs, validation
 from jaxnas.config import ALTERNATIVES, Config, Density, load
 
 STOPPED = 143
@@ -131,12 +131,13 @@ def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
     raise SystemExit(1) from error
 
 
-def keep_compiled() -> None:
-  """Keeps compiled programs in the user's own cache, never a shared one.
+def prepare_process() -> None:
+  """Before JAX computes: keeps freed memory, and compiled programs.
 
-  What is cached is trusted code. JAX_COMPILATION_CACHE_DIR, where set, is
-  left to JAX.
+  These in the user's own cache, never a shared one: what is cached is trusted
+  code. JAX_COMPILATION_CACHE_DIR, where set, is left to JAX.
   """
+  allocator.keep_freed()
   import jax
 
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import build, density_config
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     configs = configs_of(args, run)
     archs_AxE = choose(spaces.get(run.space), args.archs, run.seed)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import ranking
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     experiment, state = trained.load(args.run, config, args.ranking)
     table = train.find_table(config, args.run, args.table)

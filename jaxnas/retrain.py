@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import build
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     arch = which(args, workdir)
     built = build.stand_alone(config, arch)

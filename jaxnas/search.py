@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import ranking, searchers
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     validation.at_least_one('--top', args.top)
     limits = limits_of(args)

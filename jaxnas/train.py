@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import build, rank
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     table = find_table(config, workdir, args.table)
     if config.ranking.every_epochs is not None and table is None:

@@ -148,8 +148,9 @@ class Norm(nn.Module):
     if running and not train:
       mean_C, var_C = (statistic.value for statistic in running)
     else:
-      mean_C = jnp.mean(x, others)
-      var_C = jnp.maximum(jnp.mean(x * x, others) - mean_C * mean_C, 0)
+      mean_C = keep(jnp.mean(x, others))
+      var_C = keep(jnp.mean(x * x, others)) - mean_C * mean_C
+      var_C = jnp.maximum(var_C, 0)
       if running and not self.is_initializing():
         means, variances = running
         count = x.size // channels
