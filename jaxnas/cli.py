@@ -54,7 +54,7 @@ def parse(command: type[C], argv: Sequence[str] | None = None) -> C:
     if flags.config is not None:
       config = load(flags.config)
     elif flags.run is not None:
-      config = runs.read_config(flags.run)
+      config = runs.read_config(flags.run).on_one_device()
     elif flags.resume and flags.workdir is not None:
       config = runs.read_config(flags.workdir)
     elif asks_help:

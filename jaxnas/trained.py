@@ -64,7 +64,7 @@ def parse(
   with cli.usage_errors():
     run = flags.run or run
     if run is not None:
-      config = runs.read_config(run)
+      config = runs.read_config(run).on_one_device()
     elif any(arg in ('-h', '--help') for arg in argv):
       config = Config()
     else:

@@ -14,6 +14,7 @@ from jaxnas.config.sections import Data as Data
 from jaxnas.config.sections import Debias as Debias
 from jaxnas.config.sections import Density as Density
 from jaxnas.config.sections import Logging as Logging
+from jaxnas.config.sections import Mesh as Mesh
 from jaxnas.config.sections import Optimizer as Optimizer
 from jaxnas.config.sections import Ranking as Ranking
 from jaxnas.config.sections import Retrain as Retrain

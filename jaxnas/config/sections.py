@@ -44,6 +44,9 @@ class Supernet:
   bn_running: bool = False
   """Keep running statistics of batch normalisation beside the weights, for
   ranking.bn running; training does not use them."""
+  bn_groups: int = 1
+  """Equal parts of a training batch that are normalised each alone. With as
+  many as a path has devices, none waits for another's statistics."""
   activation: Literal['relu', 'relu6', 'hard_swish'] | None = None
   """Of MB blocks; None: the space's own (mobilenet: hard_swish)."""
 
@@ -211,6 +214,17 @@ class Ranking:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mesh:
+  """How training is laid over devices; results do not depend on it."""
+
+  data: int = 1
+  """Devices that share the batch of a path."""
+  paths: int = 1
+  """Groups of such devices, each of which trains its share of a step's
+  architectures."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Checkpoint:
   """How much an interruption can cost."""
 
@@ -267,6 +281,7 @@ class Config:
   density: Density = Density()
   optimizer: Optimizer = Optimizer()
   ranking: Ranking = Ranking()
+  mesh: Mesh = Mesh()
   checkpoint: Checkpoint = Checkpoint()
   logging: Logging = Logging()
   retrain: Retrain = Retrain()
@@ -284,6 +299,10 @@ class Config:
     """Of the whole run, the warm-up among them."""
     return self.warmup_epochs + self.epochs
 
+  def on_one_device(self) -> 'Config':
+    """The same experiment, whatever the devices that it trained on."""
+    return dataclasses.replace(self, mesh=Mesh())
+
   def undebiased(self) -> 'Config':
     """The same experiment without debiasing.
 
@@ -295,6 +314,7 @@ class Config:
 
 # Sections and fields that may differ between a run and its resumption.
 NOT_THE_EXPERIMENT = (
+  'mesh',
   'checkpoint',
   'logging',
   'data.dir',

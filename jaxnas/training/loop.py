@@ -165,9 +165,9 @@ def fit(
 
 
 def _placed(state: TrainState) -> TrainState:
-  """Bound to the devices that it is on, as what a checkpoint restores is.
+  """Bound to the devices of its step, as what a checkpoint restores is.
 
   The step would be compiled again for each mix of arrays that are and are not.
   """
   state = jax.tree.map(jnp.asarray, state)
-  return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, state))
+  return jax.device_put(state, state.step.sharding)
