@@ -173,13 +173,15 @@ def training(
   )
 
   def batch(inputs: device.Inputs, step, indices_B):
-    return device.batch(
-      inputs.images,
-      indices_B,
-      jax.random.fold_in(inputs.key, step),
-      crop_padding=crop_padding,
-      flip=flip,
-      dtype=dtype,
+    return placing.within(
+      device.batch(
+        inputs.images,
+        indices_B,
+        jax.random.fold_in(inputs.key, step),
+        crop_padding=crop_padding,
+        flip=flip,
+        dtype=dtype,
+      )
     )
 
   return Training(

@@ -13,6 +13,9 @@ class Placing:
 
   everywhere: Callable[[Any], Any] = lambda tree: tree
   """A pytree of arrays -> the same, whole on every device."""
+  within: Callable[[Any], Any] = lambda tree: tree
+  """The same in a jitted program. What makes them is then computed on every
+  device, where the compiler might divide it and exchange the parts."""
   share: Callable[[int], range] = range
   """Images in a batch -> those rows of it that this process brings."""
   batch: Callable[[Any, int], Any] = lambda rows, size: jax.device_put(rows)

@@ -53,11 +53,15 @@ class Layout:
   @property
   def placing(self) -> Placing:
     """Of the inputs of training."""
-    return Placing(self.everywhere, self.share, self.batch)
+    return Placing(self.everywhere, self.within, self.share, self.batch)
 
   def everywhere(self, tree: Any) -> Any:
     """A pytree of arrays, whole on every device."""
     return jax.device_put(tree, self.whole)
+
+  def within(self, tree: Any) -> Any:
+    """The same in a jitted program, made on every device."""
+    return jax.lax.with_sharding_constraint(tree, self.whole)
 
   def share(self, size: int) -> range:
     """Rows of a batch that devices of this process take."""

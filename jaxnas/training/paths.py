@@ -184,6 +184,7 @@ def side_by_side(
         logits_BxK if images.order.note is not None else (),
       )
 
+    archs_PxE = layout.within(archs_PxE)
     batches = {'training': batch}
     if images.reward is not None:
       batches['reward'] = images.reward(inputs, state.step)
