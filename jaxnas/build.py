@@ -21,7 +21,7 @@ from jaxnas import (
   streams,
   supernets,
 )
-from jaxnas.config import Config, Mesh, flatten
+from jaxnas.config import Config, Mesh, flatten, of_experiment
 from jaxnas.held_out import HeldOut, splits
 from jaxnas.nn.layers import MOMENTUM
 from jaxnas.training import mesh, metrics, optimizer, step
@@ -81,6 +81,11 @@ def dtype(precision: str) -> Any:
   if precision == 'auto':
     precision = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
   return jnp.dtype(precision)
+
+
+def facts(config: Config) -> dict[str, Any]:
+  """What a checkpoint says of its experiment, ready for JSON."""
+  return {**of_experiment(config), 'precision': str(dtype(config.precision))}
 
 
 def images(config: Config) -> data.DataSet:

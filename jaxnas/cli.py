@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from jaxnas import runs, validation
+from jaxnas import locks, runs, validation
 from jaxnas.config import ALTERNATIVES, Config, Density, load
 
 STOPPED = 143
@@ -104,6 +104,7 @@ def usage_errors() -> Iterator[None]:
   try:
     yield
   except (ValueError, FileNotFoundError) as error:
+    locks.release()
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from error
 
@@ -114,6 +115,7 @@ def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
 
   `stopped` says how to go on; None: with --resume.
   """
+  from jaxnas.training.digests import Different
   from jaxnas.training.preemption import Stopped
 
   try:
@@ -125,10 +127,15 @@ def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
       file=sys.stderr,
     )
     raise SystemExit(STOPPED) from None
+  except Different as error:
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from error
   except (ArithmeticError, OSError) as error:
     # Of training, and of the disk or the images.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(1) from error
+  finally:
+    locks.release()
 
 
 def keep_compiled() -> None:

@@ -138,7 +138,7 @@ def train_supernet(
   warmup_from: Path | None,
   preemption: 'Preemption',
 ) -> 'TrainState':
-  """From the newest checkpoint to the end."""
+  """From the newest good checkpoint to the end."""
   from jaxnas import build, debiasing, density_log, ranking, rebuilding
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
@@ -163,11 +163,13 @@ def train_supernet(
     workdir / 'checkpoints',
     keep=config.checkpoint.keep,
     always_keep=[warmup_steps],
+    facts=build.facts(config),
+    on_error=config.checkpoint.on_error,
   ) as checkpoints:
-    if steps := checkpoints.steps():
-      state, notes = checkpoints.restore(steps[-1], state)
+    if found := checkpoints.newest(state):
+      state, notes = found
     elif warmup_from is not None and warmup_steps:
-      with Checkpoints(warmup_from / 'checkpoints') as warmup:
+      with Checkpoints(warmup_from / 'checkpoints', read_only=True) as warmup:
         state, notes = warmup.restore(warmup_steps, state)
       density_log.take_over(config, warmup_from, workdir)
     experiment.skipped.update(notes['skipped'])

@@ -12,7 +12,16 @@ ROOT = Path(jaxnas.__file__).parent
 # From the ground up; a room may import itself and what stands below it.
 FLOORS = (
   {'config', 'names', 'spaces', 'correlation', 'streams'},
-  {'validation', 'figures', 'runs', 'prepared', 'progress', 'spread', 'walk'},
+  {
+    'locks',
+    'validation',
+    'figures',
+    'runs',
+    'prepared',
+    'progress',
+    'spread',
+    'walk',
+  },
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
   {'training', 'recalibration', 'evaluation', 'artifact'},

@@ -232,6 +232,9 @@ class Checkpoint:
   """Epochs between checkpoints."""
   keep: int = 2
   """Newest ones to keep; the one at the end of the warm-up always stays."""
+  on_error: Literal['raise', 'skip'] = 'raise'
+  """Where one cannot be written, as on a full disk: stop, or warn and train on
+  to the next. The last one of a run must be written."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ class MetricsFile:
   """
 
   def __init__(self, file: Path, step: int, mirrors: Sequence[Mirror] = ()):
-    self._mirrors = mirrors
+    self._file, self._mirrors = file, mirrors
     rows = runs.read_rows(file, ['step'])
     runs.write_rows(
       file,
@@ -38,7 +38,8 @@ class MetricsFile:
     self._stream = file.open('a', buffering=1)
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
-    self._stream.write(json.dumps({'step': step, **values}) + '\n')
+    with runs.naming(self._file):
+      self._stream.write(json.dumps({'step': step, **values}) + '\n')
     for mirror in self._mirrors:
       mirror(step, values)
 
