@@ -15,6 +15,7 @@ from jaxnas import (
   data,
   density_config,
   rebuilding,
+  runs,
   sampler_config,
   samplers,
   spaces,
@@ -183,6 +184,8 @@ def check_extras(config: Config) -> None:
 def mirrors(config: Config, workdir: Path) -> list[metrics.Mirror]:
   """Where rows of metrics go besides their file."""
   out: list[metrics.Mirror] = []
+  if not runs.writes():
+    return out
   if config.logging.tensorboard:
     out.append(metrics.tensorboard(workdir / 'tensorboard'))
   if config.logging.wandb:

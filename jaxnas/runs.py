@@ -7,6 +7,7 @@ samples.npz, predictions.npz, correlation.json.
 import contextlib
 import datetime
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -73,12 +74,29 @@ def environment(**facts: Any) -> dict[str, Any]:
   }
 
 
+_writes = True
+
+
+def leave_writing() -> None:
+  """From here on another process of the run writes what this one would."""
+  global _writes
+  _writes = False
+
+
+def writes() -> bool:
+  """Whether what this process writes is kept."""
+  return _writes
+
+
 @contextlib.contextmanager
 def whole(file: Path) -> Iterator[IO[bytes]]:
   """All of it or nothing: written beside, then renamed.
 
   Raises OSError naming the file.
   """
+  if not _writes:
+    yield io.BytesIO()
+    return
   part = file.with_name(f'{file.name}.part')
   try:
     with naming(file), part.open('wb') as stream:

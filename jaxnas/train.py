@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnas import cli, runs, spaces, tables
+from jaxnas import cli, processes, runs, spaces, tables
 from jaxnas.config import Config, differences
 
 if TYPE_CHECKING:
@@ -40,18 +40,24 @@ class Train(cli.Command):
   """Ground truth to correlate with. Default: the table shipped, if any."""
   warmup_from: Path | None = None
   """A run whose warm-up to take over instead of repeating it."""
+  distributed: processes.Distributed = dataclasses.field(
+    default_factory=processes.Distributed
+  )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = cli.parse(Train, argv)
   config = args.experiment
-  workdir = args.workdir or runs.new_workdir(args.config or 'run')
   # JAX and what needs it come after the flags, so that `--help` is quick.
   from jaxnas import build, rank
-  from jaxnas.training.preemption import Preemption
+  from jaxnas.training import preemption
 
   cli.keep_compiled()
   with cli.usage_errors():
+    processes.start(args.distributed)
+    workdir = args.workdir or Path(
+      processes.agreed(str(runs.new_workdir(args.config or 'run')))
+    )
     table = find_table(config, workdir, args.table)
     if config.ranking.every_epochs is not None and table is None:
       raise ValueError(
@@ -61,27 +67,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     warmup = args.warmup_from and check_warmup(
       args.warmup_from, config, experiment.warmup_steps
     )
-    runs.open_run(workdir, config, resume=args.resume)
+    open_run = functools.partial(runs.open_run, resume=args.resume)
+    processes.by_first(lambda: open_run(workdir, config))
   print(f'{workdir}: {config.space} on {config.data.name}')
-  with cli.outcome(workdir), Preemption() as preemption:
+  with (
+    cli.outcome(workdir),
+    processes.together(workdir),
+    preemption.of_processes() as stop,
+  ):
     results = {
       'debiased' if config.debiases else 'undebiased': train(
-        experiment, workdir, table, warmup_from=warmup, preemption=preemption
+        experiment, workdir, table, warmup_from=warmup, preemption=stop
       )
     }
     if config.debias.baseline:
       # Debiasing lives in the sampler's state: data and programs are shared.
       twin = dataclasses.replace(experiment, config=config.undebiased())
       folder = workdir / 'undebiased'
-      runs.open_run(folder, twin.config, resume=True)
+      processes.by_first(
+        lambda: runs.open_run(folder, twin.config, resume=True)
+      )
       results['undebiased'] = train(
         twin,
         folder,
         table,
         warmup_from=workdir,
-        preemption=preemption,
+        preemption=stop,
       )
-    rank.show(results)
+    if processes.first():
+      rank.show(results)
     if experiment.skipped:
       print(
         f'warning: {len(experiment.skipped)} unreadable images were replaced '
@@ -109,7 +123,7 @@ def train(
     preemption: an active one, whose signals stop the run after saving.
 
   Returns:
-    What correlation.json holds.
+    What correlation.json holds; nothing in processes but the first.
   """
   from jaxnas import compute, rank, ranking
   from jaxnas.training.preemption import Preemption
@@ -123,9 +137,11 @@ def train(
     tables.dump(table, workdir / 'table.json', data=experiment.config.data.name)
   predictions = workdir / 'predictions.npz'
   archs_AxE = experiment.ranking_archs_AxE
-  if not predictions.exists():
+  if not processes.agreed(predictions.exists()):
     state = train_supernet(experiment, workdir, table, warmup_from, preemption)
     ranking.predict(experiment, state, archs_AxE, workdir, preemption.check)
+  if not processes.first():
+    return {}
   spent = compute.spent(experiment)
   print(f'{workdir}: {compute.describe(spent)}')
   return rank.summarize(experiment, workdir, table, compute=spent)

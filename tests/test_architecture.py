@@ -18,6 +18,7 @@ FLOORS = (
     'figures',
     'runs',
     'prepared',
+    'processes',
     'progress',
     'spread',
     'walk',

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import progress
+from jaxnas import progress, spread
 from jaxnas.training.preemption import Preemption, Stopped
 from jaxnas.training.step import Metrics, Step, TrainState
 
@@ -131,7 +131,7 @@ def fit(
           stop()
       epoch_start, first = time.monotonic(), step
       while step < (epoch + 1) * steps_per_epoch:
-        if preemption.requested:
+        if preemption.asked():
           stop()
         try:
           input = next(inputs)
@@ -170,4 +170,4 @@ def _placed(state: TrainState) -> TrainState:
   The step would be compiled again for each mix of arrays that are and are not.
   """
   state = jax.tree.map(jnp.asarray, state)
-  return jax.device_put(state, state.step.sharding)
+  return spread.put(state, state.step.sharding)

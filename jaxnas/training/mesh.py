@@ -17,6 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxnas import spread
 from jaxnas.data import Placing
 from jaxnas.nn.layers import Groups
 
@@ -57,7 +58,7 @@ class Layout:
 
   def everywhere(self, tree: Any) -> Any:
     """A pytree of arrays, whole on every device."""
-    return jax.device_put(tree, self.whole)
+    return spread.put(tree, self.whole)
 
   def within(self, tree: Any) -> Any:
     """The same in a jitted program, made on every device."""

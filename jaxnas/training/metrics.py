@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ class MetricsFile:
         if row['step'] < step or (row['step'] == step and 'loss' in row)
       ],
     )
-    self._stream = file.open('a', buffering=1)
+    kept = file if runs.writes() else Path(os.devnull)
+    self._stream = kept.open('a', buffering=1)
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
     with runs.naming(self._file):
