@@ -1,7 +1,7 @@
 """The run directory: what a run writes, and any figure is redrawn from.
 
 config.json, environment.json, metrics.jsonl, checkpoints/, density.npz,
-samples.npz, predictions.npz, correlation.json.
+samples.npz, predictions.npz, correlation.json, ledger.json.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,9 @@ import numpy as np
 
 from jaxnas import locks
 from jaxnas.config import Config, differences, from_json, to_json
+
+# About when this process began.
+START_S = time.monotonic()
 
 VERSIONS = ('jaxnas', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 

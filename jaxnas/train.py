@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from jaxnas.config import Config, differences
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
+  from jaxnas.ledger import Ledger
   from jaxnas.training.preemption import Preemption
   from jaxnas.training.step import TrainState
 
@@ -77,7 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   ):
     results = {
       'debiased' if config.debiases else 'undebiased': train(
-        experiment, workdir, table, warmup_from=warmup, preemption=stop
+        experiment,
+        workdir,
+        table,
+        warmup_from=warmup,
+        preemption=stop,
+        since_s=runs.START_S,
       )
     }
     if config.debias.baseline:
@@ -111,6 +118,7 @@ def train(
   *,
   warmup_from: Path | None = None,
   preemption: 'Preemption | None' = None,
+  since_s: float | None = None,
 ) -> dict[str, Any]:
   """Trains and ranks, or goes on with it, in `workdir`.
 
@@ -121,13 +129,16 @@ def train(
     warmup_from: a run directory whose checkpoint at the end of the warm-up
       is the start, unless `workdir` has a checkpoint of its own.
     preemption: an active one, whose signals stop the run after saving.
+    since_s: of `time.monotonic`, when its ledger begins; None: now.
 
   Returns:
     What correlation.json holds; nothing in processes but the first.
   """
-  from jaxnas import compute, rank, ranking
+  from jaxnas import compute, ledger, rank, ranking
   from jaxnas.training.preemption import Preemption
 
+  if since_s is None:
+    since_s = time.monotonic()
   preemption = preemption or Preemption()
   runs.write_json(
     workdir / 'environment.json',
@@ -137,13 +148,18 @@ def train(
     tables.dump(table, workdir / 'table.json', data=experiment.config.data.name)
   predictions = workdir / 'predictions.npz'
   archs_AxE = experiment.ranking_archs_AxE
-  if not processes.agreed(predictions.exists()):
-    state = train_supernet(experiment, workdir, table, warmup_from, preemption)
-    ranking.predict(experiment, state, archs_AxE, workdir, preemption.check)
+  with ledger.Ledger(workdir / ledger.FILE, since_s) as book:
+    if not processes.agreed(predictions.exists()):
+      state = train_supernet(
+        experiment, workdir, table, warmup_from, preemption, book
+      )
+      with book.of('rank'):
+        ranking.predict(experiment, state, archs_AxE, workdir, preemption.check)
   if not processes.first():
     return {}
   spent = compute.spent(experiment)
   print(f'{workdir}: {compute.describe(spent)}')
+  print(f'{workdir}: {book.describe()}')
   return rank.summarize(experiment, workdir, table, compute=spent)
 
 
@@ -153,6 +169,7 @@ def train_supernet(
   table: tables.Table | None,
   warmup_from: Path | None,
   preemption: 'Preemption',
+  book: 'Ledger',
 ) -> 'TrainState':
   """From the newest good checkpoint to the end."""
   from jaxnas import build, debiasing, density_log, ranking, rebuilding
@@ -165,15 +182,33 @@ def train_supernet(
   state, notes = experiment.init_state(), {'window': [], 'skipped': []}
 
   def look(state: 'TrainState', epoch: int) -> None:
-    density_log.write(experiment, state, epoch, workdir, preemption.check)
-    if row := ranking.report(experiment, state, epoch, table, preemption.check):
+    with book.of('density'):
+      density_log.write(experiment, state, epoch, workdir, preemption.check)
+    with book.of('rank'):
+      row = ranking.report(experiment, state, epoch, table, preemption.check)
+    if row:
       metrics.write(int(state.step), row)
 
   def before_epoch(state: 'TrainState', epoch: int) -> 'TrainState':
     look(state, epoch)
     # The density is solved for against the proposal as it is from here on.
-    state = rebuilding.rebuild(experiment, state, epoch, preemption.check)
-    return debiasing.debias(experiment, state, epoch, workdir, preemption.check)
+    with book.of('rank'):
+      state = rebuilding.rebuild(experiment, state, epoch, preemption.check)
+    with book.of('density'):
+      return debiasing.debias(
+        experiment, state, epoch, workdir, preemption.check
+      )
+
+  def save(state: 'TrainState', window: Any) -> None:
+    with book.of('checkpoint'):
+      checkpoints.save(
+        state, {'window': window, 'skipped': sorted(experiment.skipped)}
+      )
+    book.saved(int(state.step))
+
+  def record(step: int, row: Mapping[str, float]) -> None:
+    metrics.write(step, row)
+    book.save()
 
   with Checkpoints(
     workdir / 'checkpoints',
@@ -184,6 +219,9 @@ def train_supernet(
   ) as checkpoints:
     if found := checkpoints.newest(state):
       state, notes = found
+      # What a finished training has ranked since then is kept.
+      if int(state.step) < experiment.steps:
+        book.restarted(int(state.step))
     elif warmup_from is not None and warmup_steps:
       with Checkpoints(warmup_from / 'checkpoints', read_only=True) as warmup:
         state, notes = warmup.restore(warmup_steps, state)
@@ -194,27 +232,27 @@ def train_supernet(
     metrics = MetricsFile(
       workdir / 'metrics.jsonl', int(state.step), build.mirrors(config, workdir)
     )
-    state = fit(
-      state,
-      experiment.step_fn,
-      functools.partial(experiment.training.feed, config.seed),
-      Schedule(
-        steps_per_epoch=experiment.training.steps_per_epoch,
-        epochs=config.total_epochs,
-        log_every=config.logging.every_steps,
-        save_every=config.checkpoint.every_epochs,
-        also_save=(config.warmup_epochs,),
-      ),
-      before_epoch=before_epoch,
-      save=lambda state, window: checkpoints.save(
-        state, {'window': window, 'skipped': sorted(experiment.skipped)}
-      ),
-      record=metrics.write,
-      window=notes['window'],
-      images_per_step=config.data.batch_size * experiment.paths,
-      guessing_loss=math.log(experiment.space.classes),
-      preemption=preemption,
-    )
+    with book.of('train'):
+      state = fit(
+        state,
+        experiment.step_fn,
+        lambda step: book.waiting(experiment.training.feed(config.seed, step)),
+        Schedule(
+          steps_per_epoch=experiment.training.steps_per_epoch,
+          epochs=config.total_epochs,
+          log_every=config.logging.every_steps,
+          save_every=config.checkpoint.every_epochs,
+          also_save=(config.warmup_epochs,),
+          save_minutes=config.checkpoint.every_minutes,
+        ),
+        before_epoch=before_epoch,
+        save=save,
+        record=record,
+        window=notes['window'],
+        images_per_step=config.data.batch_size * experiment.paths,
+        guessing_loss=math.log(experiment.space.classes),
+        preemption=preemption,
+      )
   look(state, config.total_epochs)
   runs.write_npz(
     workdir / 'samples.npz',

@@ -52,6 +52,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 POSITIVE = (
+  'checkpoint.every_minutes',
   'data.train_fraction',
   'debias.temperature',
   'debias.effective_fraction',

@@ -13,6 +13,7 @@ ROOT = Path(jaxnas.__file__).parent
 FLOORS = (
   {'config', 'names', 'spaces', 'correlation', 'streams'},
   {
+    'ledger',
     'locks',
     'validation',
     'figures',

@@ -230,6 +230,8 @@ class Checkpoint:
 
   every_epochs: int = 1
   """Epochs between checkpoints."""
+  every_minutes: float | None = None
+  """Save besides, within an epoch, where the last one is so old."""
   keep: int = 2
   """Newest ones to keep; the one at the end of the warm-up always stays."""
   on_error: Literal['raise', 'skip'] = 'raise'
