@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from jaxnas import allocator, runs, validation
+from jaxnas import allocator, locks, runs, validation
 from jaxnas.config import ALTERNATIVES, Config, Density, load
 
 STOPPED = 143
@@ -54,7 +54,7 @@ def parse(command: type[C], argv: Sequence[str] | None = None) -> C:
     if flags.config is not None:
       config = load(flags.config)
     elif flags.run is not None:
-      config = runs.read_config(flags.run)
+      config = runs.read_config(flags.run).on_one_device()
     elif flags.resume and flags.workdir is not None:
       config = runs.read_config(flags.workdir)
     elif asks_help:
@@ -104,6 +104,7 @@ def usage_errors() -> Iterator[None]:
   try:
     yield
   except (ValueError, FileNotFoundError) as error:
+    locks.release()
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(2) from error
 
@@ -114,6 +115,7 @@ def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
 
   `stopped` says how to go on; None: with --resume.
   """
+  from jaxnas.training.digests import Different
   from jaxnas.training.preemption import Stopped
 
   try:
@@ -125,10 +127,15 @@ def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
       file=sys.stderr,
     )
     raise SystemExit(STOPPED) from None
+  except Different as error:
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(2) from error
   except (ArithmeticError, OSError) as error:
     # Of training, and of the disk or the images.
     print(f'error: {error}', file=sys.stderr)
     raise SystemExit(1) from error
+  finally:
+    locks.release()
 
 
 def prepare_process() -> None:

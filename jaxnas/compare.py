@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   seeds = range(base.seed, base.seed + what['seeds'])
   with cli.outcome(workdir), Preemption() as preemption:
     results = compare(configs, seeds, workdir, table, loaded, preemption)
-  runs.write_json(workdir / 'results.json', results)
+    runs.write_json(workdir / 'results.json', results)
   compare_tables.show(results)
   compare_tables.draw(results, workdir / 'compare.png')
   failed = [

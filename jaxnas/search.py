@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxnas import cli, runs, search_tables, train, trained, validation
+from jaxnas import cli, locks, runs, search_tables, train, trained, validation
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
@@ -214,9 +214,10 @@ def make(
 def open_search(args: Search, workdir: Path) -> None:
   """Makes or reopens the folder of a search.
 
-  Raises ValueError where a search would be overwritten, or where the one to
-  resume is another one.
+  Raises ValueError where a search would be overwritten, where the one to
+  resume is another one, or where another process is at it.
   """
+  locks.keep(workdir)
   where = dataclasses.replace(args, run=args.run.resolve())
   flags = json.loads(json.dumps(dataclasses.asdict(where), default=str))
   for name in ('resume', 'top', 'table', 'workdir'):
@@ -235,7 +236,6 @@ def open_search(args: Search, workdir: Path) -> None:
           f'{workdir} is a search with {name} {before.get(name)}, not {value}: '
           'resume it as it is, or choose another --workdir.'
         )
-  workdir.mkdir(parents=True, exist_ok=True)
   runs.write_json(file, flags)
 
 

@@ -12,7 +12,18 @@ ROOT = Path(jaxnas.__file__).parent
 # From the ground up; a room may import itself and what stands below it.
 FLOORS = (
   {'allocator', 'config', 'names', 'spaces', 'correlation', 'streams'},
-  {'validation', 'figures', 'runs', 'prepared', 'progress', 'spread', 'walk'},
+  {
+    'ledger',
+    'locks',
+    'validation',
+    'figures',
+    'runs',
+    'prepared',
+    'processes',
+    'progress',
+    'spread',
+    'walk',
+  },
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
   {'training', 'recalibration', 'evaluation', 'artifact'},
