@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for config in configs.values():
       density_config.check_archs(config, experiment.net, routed_AxF)
     state = trained.newest(experiment, args.run)
-    workdir.mkdir(parents=True, exist_ok=True)
+    runs.make_workdir(workdir)
   print(
     f'{args.run}: the checkpoint is at step {int(state.step)} of '
     f'{experiment.steps}'

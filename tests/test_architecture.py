@@ -11,7 +11,7 @@ ROOT = Path(jaxnas.__file__).parent
 
 # From the ground up; a room may import itself and what stands below it.
 FLOORS = (
-  {'config', 'names', 'spaces', 'correlation', 'streams'},
+  {'config', 'names', 'spaces', 'correlation', 'streams', 'strict_json'},
   {'validation', 'figures', 'runs', 'prepared', 'progress', 'spread', 'walk'},
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
