@@ -20,11 +20,11 @@ import numpy as np
 from jaxnas import strict_json
 from jaxnas.config import Config, differences, from_json, to_json
 
-# What no log may keep: the name and password of an address, and values whose
-# names say that they are secret.
+# What no log may keep: who an address is asked as, and what a flag or a
+# variable holds whose name says that it is secret.
 _SECRETS = re.compile(
   r"""(?<=://)[^/@\s'"]+(?=@)"""
-  r'|(?<=KEY=)\S+|(?<=TOKEN=)\S+|(?<=SECRET=)\S+|(?<=PASSWORD=)\S+',
+  r'|(?:(?<=key)|(?<=token)|(?<=secret)|(?<=password))(?P<sep>[= ])\S+',
   re.IGNORECASE,
 )
 
@@ -117,7 +117,7 @@ def without_secrets(text: str) -> str:
   >>> without_secrets('--url https://me:word@host/file WANDB_API_KEY=abc')
   '--url https://***@host/file WANDB_API_KEY=***'
   """
-  return _SECRETS.sub('***', text)
+  return _SECRETS.sub(lambda found: f'{found["sep"] or ""}***', text)
 
 
 def write_text(file: Path, text: str) -> None:

@@ -15,9 +15,15 @@ _TIMEOUT_S = 60
 
 def check(url: str, sha256: str) -> None:
   """Raises ValueError where one of them can't be what it is called."""
-  if urllib.parse.urlsplit(url).scheme not in SCHEMES:
+  parts = urllib.parse.urlsplit(url)
+  if '@' in parts.netloc:
     raise ValueError(
-      f'url {runs.without_secrets(url)!r} must start with one of '
+      f'url {runs.without_secrets(url)!r} has a name or a password, which '
+      'would not be sent: give one without.'
+    )
+  if parts.scheme not in SCHEMES:
+    raise ValueError(
+      f'url {url!r} must start with one of '
       f'{", ".join(f"{scheme}://" for scheme in SCHEMES)}.'
     )
   if len(sha256) != 64 or set(sha256.lower()) - set('0123456789abcdef'):
@@ -38,7 +44,6 @@ def fetch(url: str, sha256: str, file: Path) -> None:
   """
   check(url, sha256)
   digest, count = hashlib.sha256(), 0
-  shown = runs.without_secrets(url)
   try:
     with (
       urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response,
@@ -57,15 +62,15 @@ def fetch(url: str, sha256: str, file: Path) -> None:
   except (OSError, ValueError, http.client.HTTPException) as error:
     # OSError holds urllib's own errors and those of the disk.
     raise OSError(
-      f'{shown} could not be fetched: {error}. Try again, or give --url of a '
+      f'{url} could not be fetched: {error}. Try again, or give --url of a '
       'mirror.'
     ) from error
   if expected is not None and count < expected:
     raise OSError(
-      f'{shown} was cut short: {count:,} of {expected:,} bytes came. Try again.'
+      f'{url} was cut short: {count:,} of {expected:,} bytes came. Try again.'
     )
   if digest.hexdigest() != sha256.lower():
     raise ValueError(
-      f'{shown} has sha256 {digest.hexdigest()}, not {sha256}: it is damaged '
-      'or another file; --sha256 accepts a file that you trust.'
+      f'{url} has sha256 {digest.hexdigest()}, not {sha256}: it is damaged or '
+      'another file; --sha256 accepts a file that you trust.'
     )
