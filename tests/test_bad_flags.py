@@ -397,12 +397,25 @@ CHILDREN = [
   row('export', '--run {tmp}', '{tmp} holds no run', '--config FILE'),
   row('prepare', 'cifar10 --dir {config}', 'config.py is no folder',
       'choose another --dir'),
-  row('bench', 'step --tolerance nan', '--tolerance is nan', 'at least 0',
-      ),
+  row('bench', 'step --tolerance nan', '--tolerance is nan', 'at least 0'),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize('refusal', CHILDREN)
+# These start with JAX, which takes seconds.
+LATE = ('measure', 'rank', 'retrain', 'export', 'bench')
+
+
+@pytest.mark.parametrize(
+  'refusal',
+  [
+    pytest.param(
+      child.values[0],
+      id=child.values[0].command,
+      marks=[pytest.mark.slow] * (child.values[0].command in LATE),
+    )
+    for child in CHILDREN
+  ],
+)
 def test_a_process_says_the_same(refusal, tmp_path):
   if refusal.command == 'bench':
     pytest.importorskip('torch')

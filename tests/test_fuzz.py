@@ -9,6 +9,7 @@ import io
 import json
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,7 +241,7 @@ def test_limits_are_numbers_or_refused(examples):
   @example('1e99G')
   @example('.')
   def limits(text):
-    args = search.Search(run='', ranking=trained.Ranking(), max_macs=text)
+    args = search.Search(run=Path(), ranking=trained.Ranking(), max_macs=text)
     said = refusal(search.limits_of, args)
     if said is None:
       number = search.limits_of(args).max_macs
@@ -252,7 +253,7 @@ def test_limits_are_numbers_or_refused(examples):
   @given(st.integers(0, 10**12), st.sampled_from(['', 'k', 'M', 'G']))
   def exact(number, unit):
     args = search.Search(
-      run='', ranking=trained.Ranking(), max_macs=f'{number}{unit}'
+      run=Path(), ranking=trained.Ranking(), max_macs=f'{number}{unit}'
     )
     limits = search.limits_of(args)
     expected = number * search.UNITS[unit]

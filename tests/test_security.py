@@ -1,6 +1,7 @@
 """What jaxnas trusts, and what it never does: see SECURITY in the README."""
 
 import ast
+import hashlib
 import json
 import os
 import subprocess
@@ -128,30 +129,45 @@ for module in pkgutil.walk_packages(jaxnas.__path__, 'jaxnas.'):
   if module.name.endswith('__main__') or 'torch' in module.name and not torch:
     continue
   importlib.import_module(module.name)
-from jaxnas import train
-assert train.main(sys.argv[1:]) == 0
+command = importlib.import_module(sys.argv[1])
+assert not command.main(sys.argv[2:])
 """
 SECRET = 'a1b2c3d4e5f60718293a4b5c6d7e8f9012345678'
 
 
-def test_no_network_and_no_secret(tmp_path):
-  """All modules are imported, and a run is trained, ranked and written."""
-  (tmp_path / 'config.py').write_text(CONFIG)
-  run = tmp_path / 'run'
+def everything(command, words, folder):
+  """Imports all modules and runs a command; what it wrote and what it said."""
   done = subprocess.run(
-    [sys.executable, '-c', GUARD + IMPORT_ALL, '--config',
-     str(tmp_path / 'config.py'), '--workdir', str(run)],
-    capture_output=True, text=True, check=False, cwd=tmp_path,
+    [sys.executable, '-c', GUARD + IMPORT_ALL, command, *words],
+    capture_output=True, text=True, check=False, cwd=folder,
     env={**os.environ, 'WANDB_API_KEY': SECRET, 'MY_PASSWORD': SECRET},
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert 'network:' not in done.stderr
-  assert (run / 'correlation.json').exists()
-  written = [path for path in tmp_path.rglob('*') if path.is_file()]
-  assert len(written) > 6
+  assert SECRET not in done.stdout + done.stderr
+  written = [path for path in folder.rglob('*') if path.is_file()]
   for path in written:
     assert SECRET.encode() not in path.read_bytes(), path
-  assert SECRET not in done.stdout + done.stderr
+  return {path.name for path in written}
+
+
+def test_no_import_needs_the_network(tmp_path):
+  """Of any module; and a command ends as it does with one."""
+  table = tmp_path / 'table.json'
+  table.write_text('{}')
+  digest = hashlib.sha256(b'{}').hexdigest()
+  words = ['nas_bench_macro', '--dir', 'D', '--url', table.as_uri()]
+  everything('jaxnas.prepare', [*words, '--sha256', digest], tmp_path)
+  assert (tmp_path / 'D' / 'nas-bench-macro_cifar10.json').exists()
+
+
+@pytest.mark.slow
+def test_no_run_needs_the_network_or_keeps_a_secret(tmp_path):
+  """Trained, ranked and written."""
+  (tmp_path / 'config.py').write_text(CONFIG)
+  words = ['--config', 'config.py', '--workdir', 'run']
+  written = everything('jaxnas.train', words, tmp_path)
+  assert {'environment.json', 'correlation.json', 'metrics.jsonl'} <= written
 
 
 def test_the_guard_lets_nothing_out():
