@@ -16,7 +16,6 @@ The parameters are those of a `supernets.StandAlone`, which `load` builds again.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -159,7 +158,17 @@ def load(folder: Path) -> tuple[supernets.StandAlone, dict[str, Any]]:
 
   Made for `logits`, or to be trained further.
   """
-  facts = json.loads((folder / FACTS).read_text())
+  facts = runs.read_json(
+    folder / FACTS,
+    {
+      'space': str,
+      'arch': str,
+      'image_shape': list,
+      'classes': int,
+      'dtype': str,
+      'activation': (str, type(None)),
+    },
+  )
   space = spaces.get(facts['space']).on_images(
     tuple(facts['image_shape']), facts['classes']
   )

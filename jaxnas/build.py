@@ -26,7 +26,7 @@ from jaxnas.config import Config, Mesh, flatten, of_experiment
 from jaxnas.held_out import HeldOut, splits
 from jaxnas.nn.layers import MOMENTUM
 from jaxnas.training import mesh, metrics, optimizer, step
-from jaxnas.validation import at_most
+from jaxnas.validation import MOST, at_most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +213,7 @@ def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
   if fixed is None:
     space.enumerate()  # says so where that is not possible
   batches = training(config, loaded, divide(config, loaded)[0])
+  check_steps(config.retrain.epochs, batches.steps_per_epoch)
   net = network(config, space, affine=True, momentum=MOMENTUM)
   return StandAloneExperiment(
     space=space,
@@ -223,6 +224,16 @@ def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
       loaded, 'test', np.arange(len(loaded.y_test)), dtype(config.precision)
     ),
     skipped=getattr(loaded, 'skipped', set()),
+  )
+
+
+def check_steps(epochs: int, steps_per_epoch: int) -> None:
+  """Raises ValueError where a run has more steps than are counted."""
+  at_most(
+    'the number of steps, epochs times those of one,',
+    epochs * steps_per_epoch,
+    MOST,
+    'that can be counted: lower the epochs',
   )
 
 
@@ -243,6 +254,7 @@ def experiment(
   member = network(config, space, affine=config.supernet.affine)
   train_T, validation_V = divide(config, loaded)
   batches = batches_of(config, space, loaded, train_T, placing)
+  check_steps(config.total_epochs, batches.steps_per_epoch)
   sampler = sampler_config.sampler(
     config, space, member, batches.steps_per_epoch
   )

@@ -6,9 +6,9 @@ uniform,uniform+debias,tree:iterative,tree:iterative+debias`.
 
 import dataclasses
 import gc
-import json
 import sys
 import traceback
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jaxnas import cli, compare_tables, names, runs, tables, train, validation
-from jaxnas.config import Config, Debias, Sampler
+from jaxnas.config import Config, Debias, Sampler, types
 
 if TYPE_CHECKING:
   from jaxnas import data
@@ -26,6 +26,12 @@ DEBIAS = '+debias'
 
 # The file that says what is compared.
 WHAT = 'compare.json'
+
+Budget = Literal['paths', 'steps']
+BUDGETS: tuple[Budget, ...] = typing.get_args(Budget)
+
+# What is shown of a result.
+RESULT = {'n': int, 'best_arch_accuracy': (float, int), 'compute': dict}
 
 # Where neither the flags nor what is resumed say it.
 DEFAULTS = {'seeds': 3, 'budget': 'paths'}
@@ -40,7 +46,7 @@ class Compare(cli.Command):
   +debias behind it to debias it as the config says."""
   seeds: int | None = None
   """Runs of each, from the config's seed on. None: 3, or as before."""
-  budget: Literal['paths', 'steps'] | None = None
+  budget: Budget | None = None
   """What all spend alike: path-gradients, or steps (sampler.budget). None:
   paths, or as before."""
   table: Path | None = None
@@ -99,9 +105,9 @@ def to_compare(args: Compare, workdir: Path) -> dict[str, Any]:
   done had another budget.
   """
   file = workdir / WHAT
-  kept = json.loads(file.read_text()) if args.resume and file.exists() else {}
+  kept = _kept(file) if args.resume and file.exists() else {}
   given = {
-    'samplers': args.samplers and args.samplers.split(','),
+    'samplers': None if args.samplers is None else args.samplers.split(','),
     'seeds': args.seeds,
     'budget': args.budget,
   }
@@ -118,8 +124,25 @@ def to_compare(args: Compare, workdir: Path) -> dict[str, Any]:
     )
   labels = what['samplers']
   if twice := {label for label in labels if labels.count(label) > 1}:
-    raise ValueError(f'--samplers has {min(twice)} twice.')
+    raise ValueError(f'--samplers has {min(twice)!r} twice: name it once.')
   return what
+
+
+def _kept(file: Path) -> dict[str, Any]:
+  """What an earlier call compared; raises Damaged where it does not say."""
+  kept = runs.read_json(file, {'samplers': list, 'seeds': int, 'budget': str})
+  labels, budget = kept['samplers'], kept['budget']
+  if budget not in BUDGETS:
+    raise runs.Damaged(
+      f'{file} compares under the budget {budget!r:.80}, none of '
+      f'{", ".join(BUDGETS)}: choose another --workdir.'
+    )
+  if not labels or not all(isinstance(label, str) for label in labels):
+    raise runs.Damaged(
+      f'{file} compares {labels!r:.80}, no names of samplers: choose another '
+      '--workdir.'
+    )
+  return kept
 
 
 def check_table(
@@ -143,9 +166,7 @@ def check_table(
     )
 
 
-def configure(
-  base: Config, label: str, budget: Literal['paths', 'steps']
-) -> Config:
+def configure(base: Config, label: str, budget: Budget) -> Config:
   """The experiment with this sampler, and those of its options that it has.
 
   Raises ValueError where the label does not say which.
@@ -171,7 +192,8 @@ def configure(
     # It has as many as it needs.
     given['paths'] = Sampler.paths
   config = validation.without_unused(
-    dataclasses.replace(base, sampler=Sampler(**given)), 'sampler'
+    dataclasses.replace(base, sampler=types.make(Sampler, given, 'sampler.')),
+    'sampler',
   )
   if variant and config.sampler.variant is None:
     raise ValueError(f'--samplers: {label!r}: {name} has no variants.')
@@ -228,7 +250,7 @@ def compare(
       run = run_of(workdir, label, seed)
       done = run / 'correlation.json'
       if done.exists():
-        result = json.loads(done.read_text())
+        result = runs.read_json(done, RESULT)
       else:
         print(f'{label}, seed {seed}')
         result = attempt(

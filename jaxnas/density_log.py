@@ -6,7 +6,7 @@ The sampler does not see them. Table 6 of Roshtkhari et al. (CVPR Findings
 gradient cosine distance of two architectures in each weight tensor.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +63,9 @@ def write(
     'archs_AxE': experiment.space.enumerate(),
     'tensors_T': np.array(weights(experiment, state.params)),
   }
-  before = runs.read_npz(file) if file.exists() else {}
-  earlier_L = before.get('epoch_L', np.zeros(0, int)) < epoch
   rows = {'epoch_L': np.array(epoch), **row}
+  before = earlier(file, rows) if file.exists() else {}
+  earlier_L = before.get('epoch_L', np.zeros(0, int)) < epoch
   runs.write_npz(
     file,
     fixed
@@ -76,6 +76,25 @@ def write(
       for name, value in rows.items()
     },
   )
+
+
+def earlier(
+  file: Path, rows: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """What the log holds so far of such rows.
+
+  Raises Damaged where other rows do not fit to them.
+  """
+  before = runs.read_npz(file, rows)
+  count = len(before['epoch_L'].ravel())
+  for name, row in rows.items():
+    found, kind = before[name], row.dtype.kind
+    if found.shape != (count, *row.shape) or found.dtype.kind != kind:
+      raise runs.Damaged(
+        f'{file}: {name} is {found.dtype} of shape {found.shape}; rows of '
+        f'shape {row.shape} do not go on from it: take the file away.'
+      )
+  return before
 
 
 def take_over(config: Config, warmup_from: Path, workdir: Path) -> None:

@@ -8,7 +8,6 @@ what they are; jaxnas.artifact says how to load them.
 """
 
 import dataclasses
-import json
 import os
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import tyro
 
 from jaxnas import cli, runs, spaces, trained
 from jaxnas.config import Config
-from jaxnas.retrain import WHICH
+from jaxnas.retrain import WHICH, arch_of
 
 if TYPE_CHECKING:
   from jaxnas.export_weights import Source
@@ -89,6 +88,7 @@ def check_empty(workdir: Path) -> None:
     raise ValueError(f'{workdir} is no folder: choose another --workdir.')
   if workdir.is_dir() and any(workdir.iterdir()):
     raise ValueError(f'{workdir} is not empty: choose another --workdir.')
+  runs.check_folder(workdir, '--workdir')
 
 
 def which(args: Export, config: Config) -> str:
@@ -111,7 +111,7 @@ def which(args: Export, config: Config) -> str:
     raise ValueError(
       f'--batches is of inherited weights; {run} is a run of jaxnas.retrain.'
     )
-  arch = json.loads((run / WHICH).read_text())['arch']
+  arch = arch_of(run)
   if arch is None:
     raise ValueError(
       f'{run} retrained all architectures and kept no weights: retrain one '

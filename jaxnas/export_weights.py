@@ -5,7 +5,6 @@ Both functions check first, and give what then does the work.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from jaxnas import (
   build,
   data,
   recalibration,
+  runs,
   stand_alone,
   supernets,
   trained,
@@ -121,7 +121,12 @@ def retrained(
       f'{run} is not done (no {RESULT}): finish it with python -m '
       f'jaxnas.retrain --workdir {run} --resume.'
     )
-  result = json.loads((run / RESULT).read_text())
+  result = runs.read_json(run / RESULT, {'seeds': list})
+  if len(result['seeds']) <= seed:
+    raise runs.Damaged(
+      f'{run / RESULT} has accuracies of {len(result["seeds"])} seeds, none of '
+      f'seed {seed}: retrain it, or choose another --seed.'
+    )
   built = build.stand_alone(config, arch)
   state = stand_alone.last_state(config, built, run, seed)
   logits = jax.jit(functools.partial(artifact.logits, built.net))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import cli, locks, measure_tables, runs, spaces, trained
+from jaxnas import cli, measure_tables, runs, spaces, trained
 from jaxnas.config import Config
 from jaxnas.measure_flags import configs_of, parse, seen_with
 from jaxnas.validation import at_most
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for config in configs.values():
       density_config.check_archs(config, experiment.net, routed_AxF)
     state = trained.newest(experiment, args.run)
-    locks.keep(workdir)
+    runs.make_workdir(workdir)
   print(
     f'{args.run}: the checkpoint is at step {int(state.step)} of '
     f'{experiment.steps}'

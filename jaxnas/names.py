@@ -12,7 +12,14 @@ def check(label: str, name: str, known: Collection[str]) -> None:
   ValueError: space 'poling' is none of digits, pooling. Did you mean pooling?
   """
   if name not in known:
-    # 'NAS-Bench-Macro' is how papers write it.
-    near = difflib.get_close_matches(name.lower(), known, 1)
-    hint = f' Did you mean {near[0]}?' if near else ''
-    raise ValueError(f'{label} {name!r} is none of {", ".join(known)}.{hint}')
+    raise ValueError(
+      f'{label} {name!r:.200} is none of {", ".join(known)}.'
+      + hint(name, known)
+    )
+
+
+def hint(name: str, known: Collection[str]) -> str:
+  """The question whether the nearest one is meant; '' where none is near."""
+  # 'NAS-Bench-Macro' is how papers write it.
+  near = difflib.get_close_matches(name.lower()[:200], known, 1)
+  return f' Did you mean {near[0]}?' if near else ''

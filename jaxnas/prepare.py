@@ -27,7 +27,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import tyro
 
-from jaxnas import cli
+from jaxnas import cli, runs
 from jaxnas.prepared import Prepared, npz_once, once
 
 # The functions import jaxnas.data, and so JAX, late: --help answers at once.
@@ -221,12 +221,8 @@ class Prepare:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  args = tyro.cli(
-    Prepare,
-    prog='python -m jaxnas.prepare',
-    args=argv,
-    use_underscores=True,
-    description=__doc__,
+  args = cli.read(
+    Prepare, argv, prog='python -m jaxnas.prepare', description=__doc__
   )
   with _stoppable():
     with cli.usage_errors():
@@ -242,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _chosen(args: Prepare) -> Callable[[], Prepared]:
   """Raises ValueError or FileNotFoundError for flags that can't be."""
   name = args.dataset
+  runs.check_folder(args.dir, '--dir')
   unused = (
     {'--from': args.from_ is not None, '--trust_pickle': args.trust_pickle}
     if name in DOWNLOADS

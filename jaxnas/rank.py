@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from jaxnas import cli, correlation, locks, runs, tables, train, trained
+from jaxnas import cli, correlation, runs, tables, train, trained
 from jaxnas.spaces import Space
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   with cli.usage_errors():
     experiment, state = trained.load(args.run, config, args.ranking)
     table = train.find_table(config, args.run, args.table)
-    locks.keep(workdir)
+    runs.make_workdir(workdir)
   stopped = 'stopped, nothing lost: the same command goes on'
   with cli.outcome(workdir, stopped), Preemption() as preemption:
     ranking.predict(
@@ -79,15 +79,15 @@ def summarize(
   """
   from jaxnas import ranking, streams
 
-  predicted = runs.read_npz(workdir / 'predictions.npz')
+  predicted = ranking.read(workdir / 'predictions.npz', experiment.space)
   summary = {
     **ranking.how(experiment),
-    'skipped_images': int(predicted['skipped_images']),
+    'skipped_images': predicted.skipped_images,
     **facts,
     **correlate(
       experiment.space,
-      predicted['archs_AxE'],
-      predicted['accuracy_A'],
+      predicted.archs_AxE,
+      predicted.accuracy_A,
       table,
       streams.rng(experiment.config.seed, 'bootstrap'),
     ),

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxnas import correlation, data, evaluation, runs, streams, tables
+from jaxnas.spaces import Space
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
@@ -103,6 +104,41 @@ def predict(
   part.unlink(missing_ok=True)
 
 
+class Predictions(NamedTuple):
+  """What predictions.npz holds."""
+
+  archs_AxE: Int[np.ndarray, 'A E']
+  accuracy_A: Float[np.ndarray, ' A']
+  """Fractions."""
+  skipped_images: int
+
+
+def read(file: Path, space: Space) -> Predictions:
+  """What `predict` wrote.
+
+  Raises FileNotFoundError, or Damaged where it is not of this space.
+  """
+  arrays = runs.read_npz(file, Predictions._fields)
+  archs_AxE, accuracy_A, skipped = (arrays[n] for n in Predictions._fields)
+  try:
+    space.validate(archs_AxE)
+    if accuracy_A.shape != (len(archs_AxE),) or accuracy_A.dtype.kind != 'f':
+      raise ValueError(
+        f'accuracy_A is {accuracy_A.dtype} of shape {accuracy_A.shape}'
+      )
+    # NaN compares false.
+    if not len(accuracy_A) or not ((accuracy_A >= 0) & (accuracy_A <= 1)).all():
+      raise ValueError('accuracy_A is not one number in [0, 1] an arch')
+    if skipped.shape != () or skipped.dtype.kind not in 'iu':
+      raise ValueError(f'skipped_images is {skipped.dtype}, no count')
+  except ValueError as error:
+    raise runs.Damaged(
+      f'{file} is no ranking of {space.name} ({str(error).rstrip(".")}): take '
+      'it away, and the same command ranks again.'
+    ) from error
+  return Predictions(archs_AxE, accuracy_A, int(skipped))
+
+
 def _resumable(
   experiment: 'Experiment',
   state: 'TrainState',
@@ -119,7 +155,7 @@ def _resumable(
   )
   known, last, newest = None, time.monotonic(), None
   if file.exists():
-    kept = runs.read_npz(file)
+    kept = runs.read_npz(file, ('archs_AxE', 'hits_AxN', 'facts'))
     same = np.array_equal(kept['archs_AxE'], archs_AxE)
     if same and str(kept['facts']) == facts:
       known = kept['hits_AxN']

@@ -92,7 +92,7 @@ def which(args: Retrain, workdir: Path) -> str | None:
       raise ValueError('--arch best is what a run has found: give --run RUN.')
     given = trained.best_arch(args.run)
   if args.resume and kept.exists():
-    arch = json.loads(kept.read_text())['arch']
+    arch = arch_of(workdir)
     if (given, args.all) in ((None, False), (arch, arch is None)):
       return arch
     raise ValueError(
@@ -102,6 +102,14 @@ def which(args: Retrain, workdir: Path) -> str | None:
   if args.all == (args.arch is not None):
     raise ValueError('give either --arch ARCH or --all.')
   return given
+
+
+def arch_of(run: Path) -> str | None:
+  """The architecture that a run trains, None for all.
+
+  Raises Damaged where it does not say.
+  """
+  return runs.read_json(run / WHICH, {'arch': (str, type(None))})['arch']
 
 
 def to_train(
@@ -237,7 +245,9 @@ def retrain(
 
 def read_results(file: Path) -> dict[tuple[str, int], float]:
   """What is done; a row that an interruption cut short is taken out."""
-  rows = runs.read_rows(file, ['arch', 'seed', 'accuracy'])
+  rows = runs.read_rows(
+    file, {'arch': str, 'seed': int, 'accuracy': (float, int)}
+  )
   runs.write_rows(file, rows)
   return {(row['arch'], row['seed']): row['accuracy'] for row in rows}
 

@@ -4,17 +4,26 @@ For instance `python -m jaxnas.search --run RUN --searcher evolution --max_macs
 330M`.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxnas import cli, locks, runs, search_tables, train, trained, validation
+from jaxnas import (
+  cli,
+  runs,
+  search_tables,
+  strict_json,
+  train,
+  trained,
+  validation,
+)
+from jaxnas.config import types
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
@@ -25,7 +34,16 @@ if TYPE_CHECKING:
 WHAT, STATE, BEST = 'search.json', 'state.npz', 'best.json'
 
 # What numbers of parameters and multiply-adds may end in.
-UNITS = {'k': 10**3, 'M': 10**6, 'G': 10**9}
+UNITS = {'': 1, 'k': 10**3, 'M': 10**6, 'G': 10**9}
+
+# Of flags; all that a search has scored is in memory.
+RANGES = (
+  ('seed', 0, 2**32 - 1),
+  ('top', 1, validation.MOST),
+  ('population', 1, 10**6),
+  ('generations', 1, 10**6),
+  ('parents', 1, 10**6),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   cli.prepare_process()
   with cli.usage_errors():
-    validation.at_least_one('--top', args.top)
+    for name, low, high in RANGES:
+      validation.within(f'--{name}', getattr(args, name), low, high)
     limits = limits_of(args)
     experiment, state = trained.load(args.run, config, args.ranking)
     table = train.find_table(config, args.run, args.table)
@@ -126,10 +145,7 @@ def begun(argv: Sequence[str] | None) -> Search | None:
 
   Raises ValueError where the folder does not say them.
   """
-  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  first.add_argument('--workdir', type=Path)
-  first.add_argument('--resume', action='store_true')
-  flags, _ = first.parse_known_args(argv)
+  flags = cli.peek(argv)
   if not (flags.resume and flags.workdir):
     return None
   file = flags.workdir / WHAT
@@ -137,12 +153,16 @@ def begun(argv: Sequence[str] | None) -> Search | None:
     raise ValueError(
       f'{flags.workdir} holds no search: start one without --resume.'
     )
-  given = json.loads(file.read_text())
-  given |= {
-    'run': Path(given['run']),
-    'ranking': trained.Ranking(**given['ranking']),
-  }
-  return Search(**given, workdir=flags.workdir, resume=True)
+
+  def parse(content: bytes) -> Search:
+    given = strict_json.loads(content)
+    if isinstance(given, dict) and isinstance(given.get('run'), str):
+      given['run'] = Path(given['run'])
+    return types.make(Search, given)
+
+  return dataclasses.replace(
+    runs.parsed(file, parse), workdir=flags.workdir, resume=True
+  )
 
 
 def limits_of(args: Search) -> 'Limits':
@@ -152,10 +172,11 @@ def limits_of(args: Search) -> 'Limits':
   def number(name: str, text: str | None) -> int | None:
     if text is None:
       return None
-    unit = UNITS.get(text[-1:], 1)
-    digits = text[:-1] if text[-1:] in UNITS else text
+    # float() takes other scripts' digits, underscores and 'nan' too.
+    found = re.fullmatch(r'([0-9.]+(?:e[0-9]{1,2})?)([kMG]?)', text)
     try:
-      return round(float(digits) * unit)
+      digits, unit = found.groups() if found else ('', '')
+      return round(float(digits) * UNITS[unit])
     except (ValueError, OverflowError) as error:
       raise ValueError(
         f'--{name} is {text!r}; it must be a number, such as 330M.'
@@ -217,7 +238,7 @@ def open_search(args: Search, workdir: Path) -> None:
   Raises ValueError where a search would be overwritten, where the one to
   resume is another one, or where another process is at it.
   """
-  locks.keep(workdir)
+  runs.make_workdir(workdir)
   where = dataclasses.replace(args, run=args.run.resolve())
   flags = json.loads(json.dumps(dataclasses.asdict(where), default=str))
   for name in ('resume', 'top', 'table', 'workdir'):
@@ -229,7 +250,7 @@ def open_search(args: Search, workdir: Path) -> None:
       'choose another --workdir.'
     )
   if file.exists():
-    before = json.loads(file.read_text())
+    before = runs.read_json(file, {})
     for name, value in flags.items():
       if before.get(name) != value:
         raise ValueError(
@@ -271,7 +292,7 @@ def search(
 
   file, found = workdir / STATE, None
   if file.exists():
-    found = searchers.load_state(file)
+    found = searchers.load_state(file, experiment.space)
   scorers = contextlib.nullcontext(scoring.fixed(experiment, state, poll))
   if shifts:
     scorers = scoring.shifting(

@@ -1,8 +1,6 @@
 """Runs of jaxnas.train that another command reads."""
 
-import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,25 +56,16 @@ def parse(
   that holds no run, end with exit code 2.
   """
   argv = list(sys.argv[1:] if argv is None else argv)
-  first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  first.add_argument('--run', type=Path)
-  flags, _ = first.parse_known_args(argv)
   with cli.usage_errors():
-    run = flags.run or run
+    run = cli.peek(argv).run or run
     if run is not None:
       config = runs.read_config(run).on_one_device()
-    elif any(arg in ('-h', '--help') for arg in argv):
+    elif cli.asks_help(argv):
       config = Config()
     else:
       raise ValueError('no run: give --run DIR, which jaxnas.train wrote.')
   default = defaults(run or Path('RUN'), config)
-  args = tyro.cli(
-    type(default),
-    args=argv,
-    default=default,
-    use_underscores=True,
-    description=description,
-  )
+  args = cli.read(type(default), argv, default, description=description)
   with cli.usage_errors():
     if args.workdir and (args.workdir / 'config.json').exists():
       raise ValueError(
@@ -122,7 +111,7 @@ def best_arch(run: Path) -> str:
   """
   for file, key in (('search/best.json', 'arch'), (RANKED, 'best_arch')):
     if (run / file).exists():
-      return json.loads((run / file).read_text())[key]
+      return runs.read_json(run / file, {key: str})[key]
   raise FileNotFoundError(
     f'{run} has ranked nothing yet (no {RANKED}): finish it with python -m '
     f'jaxnas.train --workdir {run} --resume, or give --arch ARCH.'

@@ -2,52 +2,63 @@
 
 import dataclasses
 
-import numpy as np
+from jaxnas.config import (
+  ALTERNATIVES,
+  Config,
+  Data,
+  Density,
+  Ranking,
+  flatten,
+  types,
+)
 
-from jaxnas.config import ALTERNATIVES, Config, Data, Density, Ranking, flatten
+# Of counts, which steps are too: int32. Of numbers: float32.
+MOST = 2**31 - 1
+LARGEST = 3.4e38
 
+# Where the upper end is neither, more would not fit any machine.
 RANGES: dict[str, tuple[float, float]] = {
   'seed': (0, 2**32 - 1),
-  'warmup_epochs': (0, np.inf),
-  'epochs': (0, np.inf),
+  'warmup_epochs': (0, MOST),
+  'epochs': (0, MOST),
   'data.train_fraction': (0, 1),
-  'data.batch_size': (1, np.inf),
-  'data.holdout': (1, np.inf),
-  'data.crop_padding': (0, np.inf),
-  'data.size': (8, np.inf),
-  'data.workers': (0, np.inf),
-  'supernet.bn_groups': (1, np.inf),
-  'sampler.paths': (1, np.inf),
-  'sampler.cost_bins': (1, np.inf),
-  'sampler.rebuilds': (1, np.inf),
-  'sampler.members': (2, np.inf),
-  'sampler.reward_every': (1, np.inf),
+  'data.batch_size': (1, MOST),
+  'data.holdout': (1, MOST),
+  'data.crop_padding': (0, MOST),
+  'data.size': (8, 8192),
+  'data.workers': (0, 4096),
+  'supernet.bn_groups': (1, MOST),
+  'sampler.paths': (1, 65536),
+  'sampler.cost_bins': (1, MOST),
+  'sampler.rebuilds': (1, MOST),
+  'sampler.members': (2, 65536),
+  'sampler.reward_every': (1, MOST),
   'debias.effective_fraction': (0, 1),
-  'debias.candidates': (1, np.inf),
-  'density.prototypes': (2, np.inf),
-  'density.log_epochs': (1, np.inf),
-  'density.batches': (1, np.inf),
-  'density.batch_size': (2, np.inf),
-  'density.refresh_epochs': (1, np.inf),
-  'optimizer.peak_lr': (0, np.inf),
-  'optimizer.floor_lr': (0, np.inf),
+  'debias.candidates': (1, 65536),
+  'density.prototypes': (2, 65536),
+  'density.log_epochs': (1, MOST),
+  'density.batches': (1, MOST),
+  'density.batch_size': (2, MOST),
+  'density.refresh_epochs': (1, MOST),
+  'optimizer.peak_lr': (0, LARGEST),
+  'optimizer.floor_lr': (0, LARGEST),
   'optimizer.momentum': (0, 1),
-  'optimizer.weight_decay': (0, np.inf),
+  'optimizer.weight_decay': (0, LARGEST),
   'optimizer.label_smoothing': (0, 1),
-  'optimizer.lr_warmup_steps': (0, np.inf),
-  'ranking.images': (1, np.inf),
-  'ranking.archs': (2, np.inf),
-  'ranking.batch_size': (2, np.inf),
-  'ranking.calibration_batches': (1, np.inf),
-  'ranking.every_epochs': (1, np.inf),
-  'ranking.sample': (2, np.inf),
-  'mesh.data': (1, np.inf),
-  'mesh.paths': (1, np.inf),
-  'checkpoint.every_epochs': (1, np.inf),
-  'checkpoint.keep': (1, np.inf),
-  'logging.every_steps': (1, np.inf),
-  'retrain.epochs': (1, np.inf),
-  'retrain.seeds': (1, np.inf),
+  'optimizer.lr_warmup_steps': (0, MOST),
+  'ranking.images': (1, MOST),
+  'ranking.archs': (2, MOST),
+  'ranking.batch_size': (2, MOST),
+  'ranking.calibration_batches': (1, MOST),
+  'ranking.every_epochs': (1, MOST),
+  'ranking.sample': (2, MOST),
+  'mesh.data': (1, 65536),
+  'mesh.paths': (1, 65536),
+  'checkpoint.every_epochs': (1, MOST),
+  'checkpoint.keep': (1, MOST),
+  'logging.every_steps': (1, MOST),
+  'retrain.epochs': (1, MOST),
+  'retrain.seeds': (1, MOST),
   'retrain.ema_decay': (0, 1),
 }
 
@@ -82,17 +93,18 @@ USED_WITH = (
 
 def validate(config: Config) -> None:
   """Raises ValueError, one line, where fields are out of range or at odds."""
+  types.check(config)
   flat = flatten(config)
   for name, (low, high) in RANGES.items():
-    value = flat[name]
-    if value is not None and not (np.isfinite(value) and low <= value <= high):
-      raise ValueError(
-        f'{name} is {value}; it must be '
-        + (f'at least {low}.' if high == np.inf else f'in [{low}, {high}].')
-      )
+    if flat[name] is not None:
+      within(name, flat[name], low, high)
   for name in POSITIVE:
-    if flat[name] is not None and flat[name] <= 0:
-      raise ValueError(f'{name} is {flat[name]}; it must be above 0.')
+    value = flat[name]
+    if value is not None and not 0 < value <= LARGEST:
+      raise ValueError(
+        f'{name} is {_shown(value)}; it must be above 0'
+        + (f', and at most {LARGEST}.' if value > LARGEST else '.')
+      )
   debias, density, data = config.debias, config.density, config.data
   for section, fields in ALTERNATIVES:
     given = [
@@ -231,6 +243,13 @@ def _check_parts(config: Config) -> None:
     )
 
 
+def _shown(value: int | float) -> str:
+  if isinstance(value, int) and abs(value) >= 10**40:
+    # Python refuses to write some of them out.
+    return f'an integer of {value.bit_length()} bits'
+  return repr(value)
+
+
 def without_unused(config: Config, section: str) -> Config:
   """The config with those fields of a section at their defaults that the
   chosen method does not use."""
@@ -245,10 +264,21 @@ def without_unused(config: Config, section: str) -> Config:
   return config
 
 
+def within(
+  name: str, value: int | float, low: int | float, high: int | float
+) -> None:
+  """Raises ValueError where it is not in [low, high], in which NaN never is."""
+  if low <= value <= high:
+    return
+  allowed = f'in [{low}, {high}]'
+  if high in (MOST, LARGEST):
+    allowed = f'at most {high}' if value > high else f'at least {low}'
+  raise ValueError(f'{name} is {_shown(value)}; it must be {allowed}.')
+
+
 def at_least_one(name: str, value: int) -> None:
-  """Raises ValueError where fewer are asked for."""
-  if value < 1:
-    raise ValueError(f'{name} is {value}; it must be at least 1.')
+  """Raises ValueError where fewer are asked for, or more than are counted."""
+  within(name, value, 1, MOST)
 
 
 def at_most(name: str, value: int, most: int, unit: str) -> None:

@@ -11,7 +11,15 @@ ROOT = Path(jaxnas.__file__).parent
 
 # From the ground up; a room may import itself and what stands below it.
 FLOORS = (
-  {'allocator', 'config', 'names', 'spaces', 'correlation', 'streams'},
+  {
+    'allocator',
+    'config',
+    'names',
+    'spaces',
+    'correlation',
+    'streams',
+    'strict_json',
+  },
   {
     'ledger',
     'locks',

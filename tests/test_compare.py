@@ -168,7 +168,7 @@ def refused(flags, run, capsys):
       'importance:iterative',
       "importance:iterative: sampler importance has no variant 'iterative'",
     ),
-    ('tree,uniform,tree', 'has tree twice'),
+    ('tree,uniform,tree', "has 'tree' twice"),
     (None, '--samplers uniform,uniform+debias'),
   ],
 )

@@ -262,7 +262,7 @@ def test_fields_of_training_alone_are_not_taken(run, name, capsys):
   with pytest.raises(SystemExit) as ended:
     measure.main(['--run', str(run), f'--{name}', '3'])
   assert ended.value.code == 2
-  assert 'Unrecognized' in capsys.readouterr().err
+  assert f"'--{name}' is no flag" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_fields_of_training_alone_are_not_taken(
   with pytest.raises(SystemExit) as ended:
     command.main(['--run', str(tmp_path / 'run'), f'--ranking.{name}', '3'])
   assert ended.value.code == 2
-  assert 'Unrecognized' in capsys.readouterr().err
+  assert f"'--ranking.{name}' is no flag" in capsys.readouterr().err
 
 
 def test_the_best_is_of_a_search_before_it_is_of_the_ranking(tmp_path):

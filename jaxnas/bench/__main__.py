@@ -17,7 +17,7 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from jaxnas import cli, runs
+from jaxnas import cli, runs, validation
 from jaxnas.bench import rivals, rows
 from jaxnas.bench.cases import Case, Options
 
@@ -46,20 +46,17 @@ class Bench:
   """How low a row may be, of what it was."""
   only: str | None = None
   """Only cases whose name contains this, for instance nas_bench_macro."""
-  options: Annotated[Options, tyro.conf.arg(name='')] = DEFAULTS
+  options: Annotated[Options, cli.UNPREFIXED] = DEFAULTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = tyro.cli(
-    Bench,
-    prog='python -m jaxnas.bench',
-    args=argv,
-    use_underscores=True,
-    description=__doc__,
+  args = cli.read(
+    Bench, argv, prog='python -m jaxnas.bench', description=__doc__
   )
   with cli.usage_errors():
     if importlib.util.find_spec('torch') is None:
       raise ValueError("baselines need PyTorch: pip install 'jaxnas[torch]'.")
+    check(args)
     earlier = None if args.check is None else rows.read(args.check)
     cases = find(args)
   environment = where()
@@ -88,6 +85,24 @@ def main(argv: Sequence[str] | None = None) -> int:
   for line in failed:
     print(line, file=sys.stderr)
   return 1 if failed else 0
+
+
+def check(args: Bench) -> None:
+  """Raises ValueError or FileNotFoundError for flags that can't be."""
+  validation.within('--tolerance', args.tolerance, 0, validation.LARGEST)
+  options = args.options
+  validation.within('--seed', options.seed, 0, 2**32 - 1)
+  for name in ('archs', 'batch_size', 'images'):
+    if (value := getattr(options, name)) is not None:
+      validation.at_least_one(f'--{name}', value)
+  if options.data_dir is not None and not options.data_dir.is_dir():
+    raise FileNotFoundError(
+      f'--data_dir {options.data_dir} is no folder: give one with CIFAR-10.'
+    )
+  if args.out is not None:
+    if args.out.is_dir():
+      raise ValueError(f'--out {args.out} is a folder: give a file in it.')
+    runs.check_folder(args.out.parent, '--out')
 
 
 def find(args: Bench) -> list[Case]:

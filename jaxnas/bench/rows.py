@@ -1,11 +1,11 @@
 """Rows of a benchmark: how they come about, look, and are compared."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from jaxnas import strict_json
 from jaxnas.bench.cases import Case
 
 
@@ -121,7 +121,7 @@ def read(file: Path) -> list[Row]:
       f'{file} does not exist: --check needs a file that --out wrote.'
     )
   try:
-    rows = json.loads(file.read_bytes())
+    rows = strict_json.loads(file.read_bytes())
   except ValueError as error:
     raise ValueError(f'{file} is no JSON: {error}.') from error
   if not isinstance(rows, list):

@@ -7,10 +7,11 @@ command, hardware, time and result.
 import dataclasses
 import importlib.util
 import json
-import typing
 from pathlib import Path
 from typing import Any
 
+from jaxnas import names, strict_json
+from jaxnas.config import types
 from jaxnas.config.sections import NOT_THE_EXPERIMENT, Config
 
 
@@ -25,9 +26,12 @@ def find(name: str) -> Path:
   for file in (Path(name), *(folder / name for folder in folders)):
     if file.is_file():
       return file
-  known = {file.name for folder in folders for file in folder.glob('*.py')}
+  known = sorted(
+    {file.name for folder in folders for file in folder.glob('*.py')}
+  )
   raise FileNotFoundError(
-    f'config {name!r} is neither a file nor one of {", ".join(sorted(known))}.'
+    f'config {name!r} is neither a file nor one of {", ".join(known)}.'
+    + names.hint(name, known)
   )
 
 
@@ -41,7 +45,7 @@ def load(name: str) -> Config:
   try:
     spec.loader.exec_module(module)
     config = module.get_config()
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise ValueError(
       f'config {file} does not load: {type(error).__name__}: {error}'
     ) from error
@@ -50,6 +54,10 @@ def load(name: str) -> Config:
       f'config {file}: get_config() returns {type(config).__name__}, '
       'not jaxnas.config.Config.'
     )
+  try:
+    types.check(config)
+  except ValueError as error:
+    raise ValueError(f'config {file}: {error}') from None
   return config
 
 
@@ -87,22 +95,9 @@ def to_json(config: Config) -> str:
   return json.dumps(dataclasses.asdict(config), indent=2) + '\n'
 
 
-def from_json(text: str) -> Config:
-  """The inverse of `to_json`; ValueError names fields it does not know."""
+def from_json(text: str | bytes) -> Config:
+  """The inverse of `to_json`.
 
-  def build(cls: type, values: dict[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    if unknown := sorted(set(values) - set(hints)):
-      raise ValueError(
-        f'saved config has unknown fields: {prefix}{", ".join(unknown)}.'
-      )
-    return cls(
-      **{
-        name: build(hints[name], value, f'{name}.')
-        if dataclasses.is_dataclass(hints[name])
-        else value
-        for name, value in values.items()
-      }
-    )
-
-  return build(Config, json.loads(text), '')
+  Raises ValueError naming a field that is unknown or of another type.
+  """
+  return types.make(Config, strict_json.loads(text))

@@ -132,6 +132,13 @@ def _records(
 ) -> Records:
   cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
   file = cache / 'jaxnas' / f'labels-{key[:16]}-{split}.npz'
+  for path in map(os.path.abspath, info.filepaths):
+    # What dataset_info.json calls them may be anything.
+    if os.path.dirname(path) != os.path.abspath(folder):
+      raise ValueError(
+        f'{folder} names the shard {path}, which is not in it: prepare the '
+        'data set anew.'
+      )
   labels_N = _kept_labels(file, info.num_examples)
   if labels_N is None:
     labels_N = _scan_labels(folder, split, info.num_examples)

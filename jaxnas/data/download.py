@@ -6,7 +6,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from jaxnas import progress
+from jaxnas import progress, runs
 
 SCHEMES = ('http', 'https', 'file')
 _CHUNK = 2**20
@@ -15,7 +15,13 @@ _TIMEOUT_S = 60
 
 def check(url: str, sha256: str) -> None:
   """Raises ValueError where one of them can't be what it is called."""
-  if urllib.parse.urlsplit(url).scheme not in SCHEMES:
+  parts = urllib.parse.urlsplit(url)
+  if '@' in parts.netloc:
+    raise ValueError(
+      f'url {runs.without_secrets(url)!r} has a name or a password, which '
+      'would not be sent: give one without.'
+    )
+  if parts.scheme not in SCHEMES:
     raise ValueError(
       f'url {url!r} must start with one of '
       f'{", ".join(f"{scheme}://" for scheme in SCHEMES)}.'

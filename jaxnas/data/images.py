@@ -154,6 +154,8 @@ def _decode(
   y_N = np.array([record['label'] for record in records], np.int32)
   if y_N.min() < 0 or y_N.max() >= classes:
     raise ValueError(f'labels of {split} are {y_N.min()} to {y_N.max()}')
+  if x_NxHxWxC.shape[1:] != (32, 32, 3):
+    raise ValueError(f'images of {split} are of shape {x_NxHxWxC.shape[1:]}')
   return x_NxHxWxC, y_N
 
 
@@ -165,7 +167,13 @@ def _arrays(file: Path) -> Images:
       'x_train, y_train, x_test, y_test.'
     )
   arrays = _read_npz(file)
-  classes = 1 + max(int(arrays[key].max()) for key in ('y_train', 'y_test'))
+  labels_N = np.concatenate([arrays['y_train'], arrays['y_test']])
+  classes = 1 + int(labels_N.max())
+  if classes > len(labels_N):
+    raise ValueError(
+      f'{file} has label {classes - 1} and {len(labels_N)} images; labels must '
+      'count the classes from 0.'
+    )
   return _with_moments(**arrays, classes=classes)
 
 
@@ -187,8 +195,6 @@ def _imagenet16_120(folder: Path) -> Images:
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
   """Raises ValueError where they are no images with labels."""
   arrays = runs.read_npz(file, ARRAYS)
-  if missing := [key for key in ARRAYS if key not in arrays]:
-    raise ValueError(f'{file} lacks {", ".join(missing)}.')
   for part in ('train', 'test'):
     x, y = arrays[f'x_{part}'], arrays[f'y_{part}']
     if x.dtype != np.uint8 or x.ndim != 4 or x.size == 0:

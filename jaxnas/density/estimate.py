@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas import processes, progress, runs, spread
+from jaxnas import processes, progress, runs, spread, strict_json
 from jaxnas.density import estimators, pairs
 from jaxnas.density.features import Readout, read
 from jaxnas.density.measures import Measure
@@ -191,13 +191,28 @@ def load(file: Path, archs_AxE: Int[np.ndarray, 'A E']) -> Density:
 def read_file(file: Path) -> tuple[Density, dict[str, Any]]:
   """A density and its facts.
 
-  Raises ValueError where it is no density of any architectures.
+  Raises Damaged where it is no density of any architectures.
   """
   arrays = runs.read_npz(file)
   if missing := {*Density._fields} - {*arrays}:
-    raise ValueError(f'{file} is no saved density: it lacks {min(missing)}.')
+    raise runs.Damaged(f'{file} is no saved density: it lacks {min(missing)}.')
   density = Density(*(arrays[name] for name in Density._fields))
-  shape, alpha_A = density.archs_AxE.shape[:1], density.alpha_A
-  if alpha_A.shape != shape or not np.isfinite(alpha_A).all():
-    raise ValueError(f'{file}: alpha_A must be one finite number an arch.')
-  return density, json.loads(str(arrays.get('facts', '{}')))
+  archs_AxE, alpha_A = density
+  if archs_AxE.ndim != 2 or archs_AxE.dtype.kind not in 'iu':
+    raise runs.Damaged(
+      f'{file}: archs_AxE is {archs_AxE.dtype} of shape {archs_AxE.shape}; it '
+      'must be integers of shape (A, E).'
+    )
+  if (
+    alpha_A.shape != archs_AxE.shape[:1]
+    or alpha_A.dtype.kind != 'f'
+    or not np.isfinite(alpha_A).all()
+  ):
+    raise runs.Damaged(f'{file}: alpha_A must be one finite number an arch.')
+  try:
+    facts = strict_json.loads(str(arrays.get('facts', '{}')))
+  except ValueError as error:
+    raise runs.Damaged(f'{file}: facts are no JSON: {error}') from error
+  if not isinstance(facts, dict):
+    raise runs.Damaged(f'{file}: facts are {facts!r:.40}, no object.')
+  return density, facts

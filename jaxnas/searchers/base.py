@@ -173,12 +173,42 @@ def save_state(file: Path, state: State) -> None:
   )
 
 
-def load_state(file: Path) -> State:
-  """Raises FileNotFoundError or ValueError naming the file."""
+def load_state(file: Path, space: Space | None = None) -> State:
+  """What `save_state` wrote, of architectures of the space where one is given.
+
+  Raises FileNotFoundError, or Damaged naming the file.
+  """
   arrays = runs.read_npz(file)
   names = State._fields[:-1]
   if missing := [name for name in names if name not in arrays]:
-    raise ValueError(f'{file} is no state of a search: no {missing[0]}.')
+    raise runs.Damaged(f'{file} is no state of a search: no {missing[0]}.')
   count = sum(name.startswith('own_') for name in arrays)
-  own = tuple(arrays[f'own_{i}'] for i in range(count))
-  return State(*(arrays[name] for name in names), own=own)
+  own = [arrays.get(f'own_{i}') for i in range(count)]
+  state = State(*(arrays[name] for name in names), own=tuple(own))
+  try:
+    _check(state, space)
+  except ValueError as error:
+    raise runs.Damaged(
+      f'{file} is no state of a search that can go on ({error}): start another '
+      'in a new --workdir.'
+    ) from error
+  return state
+
+
+def _check(state: State, space: Space | None) -> None:
+  """Raises ValueError where arrays disagree with each other or the space."""
+  scored, counts = len(state.accuracy_V.ravel()), 'iu'
+  for name, shape, kinds in (
+    ('accuracy_V', (scored,), 'f'),
+    ('generation_V', (scored,), counts),
+    ('generation', (), counts),
+  ):
+    array = getattr(state, name)
+    if array.shape != shape or array.dtype.kind not in kinds:
+      raise ValueError(f'{name} is {array.dtype} of shape {array.shape}')
+  if state.archs_VxE.shape[:1] != (scored,):
+    raise ValueError(f'archs_VxE are of shape {state.archs_VxE.shape}')
+  if any(array is None for array in state.own):
+    raise ValueError('own_0 and those after it are not in a row')
+  if space is not None:
+    space.validate(state.archs_VxE)

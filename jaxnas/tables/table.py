@@ -83,9 +83,13 @@ def load(
       seeds_AxS = files.read_npz(space, file, images or 'cifar10')
     else:
       seeds_AxS = files.read_json(space, source.read_text('utf-8'), images)
-  except ValueError as error:
+  except (OSError, ValueError) as error:
     # json's own errors and those of decoding are ValueErrors too.
-    raise ValueError(f'table {source}: {error}') from None
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    raise ValueError(
+      f'table {source}: {str(reason).rstrip(".")}; give a whole table of '
+      f'{space.name}.'
+    ) from None
   return from_seeds(space, seeds_AxS)
 
 

@@ -27,7 +27,7 @@ class MetricsFile:
 
   def __init__(self, file: Path, step: int, mirrors: Sequence[Mirror] = ()):
     self._file, self._mirrors = file, mirrors
-    rows = runs.read_rows(file, ['step'])
+    rows = runs.read_rows(file, {'step': int})
     runs.write_rows(
       file,
       [
