@@ -7,13 +7,13 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnas import cli, runs, spaces, tables
+from jaxnas import cli, dump, runs, spaces, tables
 from jaxnas.config import Config, differences
 
 if TYPE_CHECKING:
@@ -124,7 +124,10 @@ def train(
   predictions = workdir / 'predictions.npz'
   archs_AxE = experiment.ranking_archs_AxE
   if not predictions.exists():
-    state = train_supernet(experiment, workdir, table, warmup_from, preemption)
+    with dump.of_supernet(experiment, workdir, warmup_from):
+      state = train_supernet(
+        experiment, workdir, table, warmup_from, preemption
+      )
     ranking.predict(experiment, state, archs_AxE, workdir, preemption.check)
   spent = compute.spent(experiment)
   print(f'{workdir}: {compute.describe(spent)}')
@@ -139,7 +142,7 @@ def train_supernet(
   preemption: 'Preemption',
 ) -> 'TrainState':
   """From the newest good checkpoint to the end."""
-  from jaxnas import build, debiasing, density_log, ranking, rebuilding
+  from jaxnas import build, density_log, ranking
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
@@ -155,9 +158,7 @@ def train_supernet(
 
   def before_epoch(state: 'TrainState', epoch: int) -> 'TrainState':
     look(state, epoch)
-    # The density is solved for against the proposal as it is from here on.
-    state = rebuilding.rebuild(experiment, state, epoch, preemption.check)
-    return debiasing.debias(experiment, state, epoch, workdir, preemption.check)
+    return adapt(experiment, state, epoch, workdir, preemption.check)
 
   with Checkpoints(
     workdir / 'checkpoints',
@@ -210,6 +211,21 @@ def train_supernet(
     else {'samples_ExO': np.asarray(state.samples)},
   )
   return state
+
+
+def adapt(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  epoch: int,
+  workdir: Path,
+  poll: Callable[[], None] = lambda: None,
+) -> 'TrainState':
+  """The sampler as it is from this epoch on."""
+  from jaxnas import debiasing, rebuilding
+
+  # The density is solved for against the proposal that follows.
+  state = rebuilding.rebuild(experiment, state, epoch, poll)
+  return debiasing.debias(experiment, state, epoch, workdir, poll)
 
 
 def find_table(
