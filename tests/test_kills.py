@@ -225,6 +225,16 @@ def test_killed_at_any_moment_it_ends_the_same(cases, name, tmp_path):
   assert kills >= KILLS
 
 
+def test_the_same_seed_gives_the_same_bits(cases, tmp_path):
+  """In two processes, one of them with the flags that a GPU needs."""
+  case, log = cases['train'], tmp_path / 'log'
+  one, other = tmp_path / 'one', tmp_path / 'other'
+  for run, more in ((one, []), (other, ['--deterministic'])):
+    argv = [*case.argv(run), *more]
+    assert children.run('train', argv, log).code == 0, log.read_text()
+  assert result(one) == result(other)
+
+
 def test_a_second_signal_ends_at_once():
   from jaxnas.training.preemption import Preemption
 
