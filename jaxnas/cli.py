@@ -32,6 +32,13 @@ UNPREFIXED = tyro.conf.arg(name='')
 
 Experiment = Annotated[Config, UNPREFIXED]
 
+# What a GPU needs to add in the same order every time, and to choose the same
+# kernels: those it would time differ from start to start.
+DETERMINISTIC = (
+  '--xla_gpu_deterministic_ops=true',
+  '--xla_gpu_autotune_level=0',
+)
+
 C = TypeVar('C', bound='Command')
 F = TypeVar('F')
 
@@ -46,6 +53,10 @@ class Command:
   """What the command writes. Default: a new folder under runs/."""
   resume: bool = False
   """Go on where the run in --workdir stopped."""
+  deterministic: bool = False
+  """On a GPU: the same bits in every run on the same card. Costs speed, since
+  sums are taken in order and kernels are not timed to choose the fastest. On a
+  CPU they are the same without it. (Not run on a GPU.)"""
   experiment: Experiment
 
 
@@ -75,6 +86,8 @@ def parse(command: type[C], argv: Sequence[str] | None = None) -> C:
   )
   with usage_errors():
     validation.validate(args.experiment)
+  if args.deterministic:
+    set_deterministic()
   return args
 
 
@@ -244,6 +257,13 @@ def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
     raise SystemExit(1) from error
   finally:
     locks.release()
+
+
+def set_deterministic() -> None:
+  """Tells XLA, which reads it when the first array is made."""
+  given = os.environ.get('XLA_FLAGS', '').split()
+  flags = [*given, *(flag for flag in DETERMINISTIC if flag not in given)]
+  os.environ['XLA_FLAGS'] = ' '.join(flags)
 
 
 def prepare_process() -> None:

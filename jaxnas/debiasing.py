@@ -29,11 +29,17 @@ def debias(
   workdir: Path,
   poll: Callable[[], None] = lambda: None,
 ) -> 'TrainState':
-  """Debiases from here on, where a density is due before this epoch."""
+  """Debiases from here on, where a density is due before this epoch.
+
+  Raises FloatingPointError where one is not finite.
+  """
   config = experiment.config
   if epoch not in due(config):
     return state
   estimated = current(experiment, state, poll)
+  if len(bad_B := np.flatnonzero(~np.isfinite(estimated.alpha_A))):
+    arch = experiment.space.format(estimated.archs_AxE[bad_B[0]])
+    raise FloatingPointError(f'the density of {arch} is not finite.')
   density.save(
     estimated,
     workdir / 'density.npz',

@@ -24,6 +24,7 @@ from jaxnas import (
 )
 from jaxnas.config import Config
 from jaxnas.density import tensors
+from jaxnas.density.estimate import naming
 from jaxnas.density.features import Gradients, read
 from jaxnas.density.streaming import distance_by_tensor
 from jaxnas.spread import Block
@@ -132,15 +133,16 @@ def measured(
     ('validation', lambda: read(*on_same, Gradients(names))),
     ('training', lambda: on_batches_of_their_own(experiment, state, on_same)),
   ):
-    distances = distance_by_tensor(
-      lambda blocks=blocks, name=name: progress.track(
-        blocks(),
-        f'distances, {name} images',
-        len(archs_AxE),
-        poll,
-        size=lambda block: int(block.real_C.sum()),
+    with naming(on_same):
+      distances = distance_by_tensor(
+        lambda blocks=blocks, name=name: progress.track(
+          blocks(),
+          f'distances, {name} images',
+          len(archs_AxE),
+          poll,
+          size=lambda block: int(block.real_C.sum()),
+        )
       )
-    )
     row[f'{name}_distance_LxT'] = np.array([distances[t] for t in names])
   return row
 

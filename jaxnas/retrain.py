@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxnas import cli, correlation, progress, runs, tables, trained
+from jaxnas import cli, correlation, dump, progress, runs, tables, trained
 from jaxnas.config import Config
 from jaxnas.spaces import Space
 from jaxnas.stand_alone import Trainer, make_trainer
@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs.write_json(workdir / WHICH, {'arch': arch})
   space = built.space
   archs_AxE, form_A = to_train(space, arch)
-  with cli.outcome(workdir), Preemption() as preemption:
+  failed = dump.of_alone(space, config, workdir, all=arch is None)
+  with cli.outcome(workdir), failed, Preemption() as preemption:
     trainer = make_trainer(
       config, built, None if arch is None else workdir, preemption
     )

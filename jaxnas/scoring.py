@@ -132,8 +132,15 @@ def shifting(
       shifted = dataclasses.replace(
         shifted, sampler=jax.device_put(arch_F[None], place)
       )
+      values = None
       for _ in range(SHIFT_STEPS):
-        shifted, _ = step_fn(shifted, next(inputs))
+        shifted, values = step_fn(shifted, next(inputs))
+      # What was not finite once is not finite any more after that.
+      if values is not None and not np.isfinite(values.loss):
+        raise ArithmeticError(
+          f'{experiment.space.format(arch_E)}: the loss was not finite while '
+          'weights were shifted along it. --searcher evolution shifts none.'
+        )
       now = dataclasses.replace(
         state,
         params=shifted.params,

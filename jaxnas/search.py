@@ -241,7 +241,7 @@ def open_search(args: Search, workdir: Path) -> None:
   runs.make_workdir(workdir)
   where = dataclasses.replace(args, run=args.run.resolve())
   flags = json.loads(json.dumps(dataclasses.asdict(where), default=str))
-  for name in ('resume', 'top', 'table', 'workdir'):
+  for name in ('resume', 'top', 'table', 'workdir', 'deterministic'):
     del flags[name]
   file = workdir / WHAT
   if file.exists() and not args.resume:

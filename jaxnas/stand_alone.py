@@ -92,8 +92,9 @@ def make_trainer(
           fit, state, built.skipped, config, workdir / f'seed_{seed}'
         )
     except loop.NonFinite as error:
+      where = f'{space.format(arch_E)}, seed {seed}'
       raise loop.NonFinite(
-        f'{space.format(arch_E)}, seed {seed}: {error}'
+        f'{where}: {error}', error.step, arch_E[None], seed
       ) from error
     (accuracy,) = evaluation.accuracies(
       net,

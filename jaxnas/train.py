@@ -8,13 +8,13 @@ import functools
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnas import cli, processes, runs, spaces, tables
+from jaxnas import cli, dump, processes, runs, spaces, tables
 from jaxnas.config import Config, differences
 
 if TYPE_CHECKING:
@@ -150,9 +150,10 @@ def train(
   archs_AxE = experiment.ranking_archs_AxE
   with ledger.Ledger(workdir / ledger.FILE, since_s) as book:
     if not processes.agreed(predictions.exists()):
-      state = train_supernet(
-        experiment, workdir, table, warmup_from, preemption, book
-      )
+      with dump.of_supernet(experiment, workdir, warmup_from):
+        state = train_supernet(
+          experiment, workdir, table, warmup_from, preemption, book
+        )
       with book.of('rank'):
         ranking.predict(experiment, state, archs_AxE, workdir, preemption.check)
   if not processes.first():
@@ -172,7 +173,7 @@ def train_supernet(
   book: 'Ledger',
 ) -> 'TrainState':
   """From the newest good checkpoint to the end."""
-  from jaxnas import build, debiasing, density_log, ranking, rebuilding
+  from jaxnas import build, density_log, ranking
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
@@ -191,13 +192,8 @@ def train_supernet(
 
   def before_epoch(state: 'TrainState', epoch: int) -> 'TrainState':
     look(state, epoch)
-    # The density is solved for against the proposal as it is from here on.
-    with book.of('rank'):
-      state = rebuilding.rebuild(experiment, state, epoch, preemption.check)
     with book.of('density'):
-      return debiasing.debias(
-        experiment, state, epoch, workdir, preemption.check
-      )
+      return adapt(experiment, state, epoch, workdir, preemption.check)
 
   def save(state: 'TrainState', window: Any) -> None:
     with book.of('checkpoint'):
@@ -264,6 +260,21 @@ def train_supernet(
     else {'samples_ExO': np.asarray(state.samples)},
   )
   return state
+
+
+def adapt(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  epoch: int,
+  workdir: Path,
+  poll: Callable[[], None] = lambda: None,
+) -> 'TrainState':
+  """The sampler as it is from this epoch on."""
+  from jaxnas import debiasing, rebuilding
+
+  # The density is solved for against the proposal that follows.
+  state = rebuilding.rebuild(experiment, state, epoch, poll)
+  return debiasing.debias(experiment, state, epoch, workdir, poll)
 
 
 def find_table(

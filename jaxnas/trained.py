@@ -24,6 +24,9 @@ class Command:
   """A run directory of jaxnas.train."""
   workdir: Path | None = None
   """What the command writes. Default: a folder of its name in the run."""
+  deterministic: bool = False
+  """On a GPU: the same bits in every run on the same card, more slowly; see
+  jaxnas.train. (Not run on a GPU.)"""
 
 
 # What a run ends with.
@@ -72,6 +75,8 @@ def parse(
         f'{args.workdir} holds a run, which this would overwrite: choose '
         'another --workdir.'
       )
+  if args.deterministic:
+    cli.set_deterministic()
   return args, config
 
 

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_run
 from flax import struct
 
+from jaxnas import runs, train
 from jaxnas.training import digests
 from jaxnas.training.checkpoint import Checkpoints, NotSaved
 from jaxnas.training.digests import Damaged, Different
@@ -253,3 +255,23 @@ def test_the_last_one_is_never_skipped(tmp_path):
   ):
     checkpoints.save(large(1), {})
     checkpoints.finish()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures('small_space')
+@pytest.mark.parametrize('choice', ['raise', 'skip'])
+def test_a_run_says_what_its_disk_could_not_take(tmp_path, capsys, choice):
+  flags, run = small_run.flags_in(tmp_path)
+  with pytest.raises(SystemExit) as ended, largest_file(5000):
+    train.main([*flags, '--checkpoint.on_error', choice])
+  assert ended.value.code == 1
+  said = capsys.readouterr()
+  assert f'error: {run / "checkpoints"}/' in said.err
+  assert 'are free on its disk' in said.err
+  assert ('Training goes on' in said.out) == (choice == 'skip')
+  if choice == 'skip':
+    rows = runs.read_rows(run / 'metrics.jsonl', ['step', 'loss'])
+    assert rows[-1]['step'] == 40
+  assert not (run / 'predictions.npz').exists()
+  # With room it goes on from what there is: nothing.
+  assert train.main(['--workdir', str(run), '--resume']) == 0

@@ -238,7 +238,7 @@ def test_alone_stopped_and_resumed_is_the_same_run(tmp_path):
 
 def test_a_seed_that_diverges_is_named(monkeypatch):
   def diverges(*args, **kwargs):
-    raise loop.NonFinite('step 1: loss nan')
+    raise loop.NonFinite('step 1: loss nan', 1)
 
   monkeypatch.setattr(loop, 'fit', diverges)
   trainer = retrain.make_trainer(

@@ -1,7 +1,8 @@
 """The density of every architecture of a space, as one call."""
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,11 @@ from jaxnas import processes, progress, runs, spread, strict_json
 from jaxnas.density import estimators, pairs
 from jaxnas.density.features import Readout, read
 from jaxnas.density.measures import Measure
-from jaxnas.density.streaming import check_finite, mean_cosine_distance
+from jaxnas.density.streaming import (
+  NotFinite,
+  check_finite,
+  mean_cosine_distance,
+)
 
 
 class Density(NamedTuple):
@@ -62,15 +67,16 @@ def estimate(
 
   Raises:
     ValueError: features of all architectures exceed the memory and are needed.
-    FloatingPointError: a feature is not finite.
+    FloatingPointError: a feature is not finite; says of which architecture.
   """
   archs_AxE, readout = subject.archs_AxE, measure.read
   if readout and streams(measure, estimator) and features is None:
-    distance_A = mean_cosine_distance(
-      lambda: blocks(subject, readout, memory_gb, poll),
-      len(archs_AxE),
-      memory_bytes=memory_gb * 1e9,
-    )
+    with naming(subject):
+      distance_A = mean_cosine_distance(
+        lambda: blocks(subject, readout, memory_gb, poll),
+        len(archs_AxE),
+        memory_bytes=memory_gb * 1e9,
+      )
     return Density(
       archs_AxE, estimators.level(estimators.inverse_of(distance_A))
     )
@@ -114,7 +120,8 @@ def gather(
 ) -> dict[str, np.ndarray]:
   """All features by name, architectures along the first axis.
 
-  Raises ValueError where they exceed the memory.
+  Raises ValueError where they exceed the memory, FloatingPointError where one
+  is not finite.
   """
   archs_AxE = subject.archs_AxE
   if measure.read is None:
@@ -133,13 +140,27 @@ def gather(
   )
   out: dict[str, np.ndarray] = {}
   for block in spread.one_late(blocks(subject, measure.read, memory_gb, poll)):
-    check_finite(block)
+    with naming(subject):
+      check_finite(block)
     values = processes.fetch(block.values)
     for name, f_Cx in values.items():
       if name not in out:
         out[name] = np.empty((count, *f_Cx.shape[1:]), f_Cx.dtype)
       out[name][block.indices_C[block.real_C]] = f_Cx[block.real_C]
   return out
+
+
+@contextlib.contextmanager
+def naming(subject: Subject) -> Iterator[None]:
+  """Features that are not finite are told by their architecture's name."""
+  try:
+    yield
+  except NotFinite as error:
+    space = subject.net.space
+    arch_E = subject.archs_AxE[error.index][: space.positions]
+    raise FloatingPointError(
+      f'the features of architecture {space.format(arch_E)} are not finite.'
+    ) from error
 
 
 def feature_bytes(

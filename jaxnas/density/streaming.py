@@ -33,7 +33,7 @@ def mean_cosine_distance(
 
   Raises:
     ValueError: fewer than two architectures.
-    FloatingPointError: a vector is not finite.
+    NotFinite: a vector has a value that is not.
   """
   at_least_two(count)
   total: dict[str, Array] = {}
@@ -77,6 +77,14 @@ def distance_by_tensor(units: Units) -> dict[str, float]:
   return out
 
 
+class NotFinite(FloatingPointError):
+  """A feature of an architecture is not; says which of those compared."""
+
+  def __init__(self, index: int):
+    super().__init__(f'the features of architecture {index} are not finite.')
+    self.index = index
+
+
 def at_least_two(count: int) -> None:
   """Raises ValueError where there are no others to be distant from."""
   if count < 2:
@@ -84,13 +92,10 @@ def at_least_two(count: int) -> None:
 
 
 def check_finite(block: Block) -> None:
-  """Raises FloatingPointError where a feature of a block is not finite."""
+  """Raises NotFinite where a feature of a block is not."""
   bad_C = ~processes.fetch(_finite(block.values))
   if bad_C.any():
-    raise FloatingPointError(
-      f'the features of architecture {block.indices_C[bad_C][0]} of the '
-      'enumeration are not finite.'
-    )
+    raise NotFinite(int(block.indices_C[bad_C][0]))
 
 
 def _zeros(values: dict[str, Array]) -> dict[str, Array]:

@@ -77,7 +77,7 @@ class Checkpoints:
         preservation_policy=policies.AnyPreservationPolicy(
           [policies.LatestN(keep), policies.CustomSteps(list(always_keep))]
         ),
-        read_only=read_only,
+        create=not read_only,
         # What a kill has left behind.
         cleanup_tmp_directories=not read_only,
       ),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 SEAL = 'seal'
@@ -37,7 +38,7 @@ def digest(leaf: Any) -> str:
 
   A flipped bit gives another.
   """
-  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     leaf = jax.random.key_data(leaf)
   return hashlib.sha256(np.asarray(leaf).tobytes()).hexdigest()
 

@@ -11,15 +11,36 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import processes, progress, spread
+from jaxnas.training.digests import named
 from jaxnas.training.preemption import Preemption, Stopped
-from jaxnas.training.step import Metrics, Step, TrainState
+from jaxnas.training.step import LOGGED, Metrics, Step, TrainState
 
-# Values of `Metrics` of each step since the last row.
+# What is logged of each step since the last row.
 Window = Sequence[Sequence[float]]
 
 
 class NonFinite(ArithmeticError):
-  """A loss or gradient was not finite; says at which step."""
+  """A value was not finite: at which step, and along which architectures.
+
+  Architectures are those of the step that gave it; none where it was seen
+  between two steps. The seed is that of an architecture alone.
+  """
+
+  def __init__(
+    self,
+    text: str,
+    step: int,
+    archs_PxE: Any = (),
+    seed: int | None = None,
+  ):
+    super().__init__(text)
+    self.step, self.archs_PxE, self.seed = step, archs_PxE, seed
+
+
+CURE = (
+  'The last good checkpoint stays. A lower optimizer.peak_lr, '
+  'optimizer.lr_warmup_steps or optimizer.clip_norm may cure it.'
+)
 
 
 class Schedule(NamedTuple):
@@ -87,12 +108,15 @@ def fit(
     """Fetches what the device has computed, one step late."""
     nonlocal rows, row_start, warned
     for at, values in pending:
-      row = tuple(float(value) for value in jax.device_get(values))
-      if not all(map(math.isfinite, row)):
+      fetched = jax.device_get(values)
+      row = tuple(float(getattr(fetched, name)) for name in LOGGED)
+      if not (all(map(math.isfinite, row)) and fetched.finite):
         raise NonFinite(
-          f'step {at}: loss {row[0]}, gradient norm {row[2]}. The last good '
-          'checkpoint stays. A lower optimizer.peak_lr, '
-          'optimizer.lr_warmup_steps or optimizer.clip_norm may cure it.'
+          f'step {at}: loss {row[0]}, gradient norm {row[2]}, statistics of '
+          f'batch normalisation {"" if fetched.finite else "not "}finite. '
+          f'{CURE}',
+          at,
+          fetched.archs_PxE,
         )
       rows.append(row)
       if (at + 1) % schedule.log_every == 0 or at + 1 == last:
@@ -102,7 +126,7 @@ def fit(
           at + 1,
           {
             'epoch': (at + 1) / steps_per_epoch,
-            **dict(zip(Metrics._fields, means, strict=True)),
+            **dict(zip(LOGGED, means, strict=True)),
             'images_per_s': len(rows) * images_per_step / wall_s,
           },
         )
@@ -119,6 +143,7 @@ def fit(
   def keep() -> None:
     nonlocal last_save
     collect()
+    check_finite(state)
     save(state, rows)
     last_save = time.monotonic()
 
@@ -146,6 +171,8 @@ def fit(
         except Stopped:
           # What it polls knows of no checkpoint.
           stop()
+        except FloatingPointError as error:
+          raise NonFinite(f'step {step}: {error} {CURE}', step) from error
       epoch_start, first = time.monotonic(), step
       while step < (epoch + 1) * steps_per_epoch:
         if preemption.asked():
@@ -181,6 +208,23 @@ def fit(
       if done % schedule.save_every == 0 or also:
         keep()
   return state
+
+
+def check_finite(state: TrainState) -> None:
+  """Raises NonFinite where what is trained has a value that is not.
+
+  A last update may have made it of a finite gradient.
+  """
+  trained = {
+    name: getattr(state, name)
+    for name in ('params', 'statistics', 'average', 'optimizer')
+  }
+  for path, leaf in named(trained).items():
+    if not np.isfinite(np.asarray(leaf, np.float32)).all():
+      step = int(state.step) - 1
+      raise NonFinite(
+        f'step {step}: {path} is not finite after it. {CURE}', step
+      )
 
 
 def _placed(state: TrainState) -> TrainState:

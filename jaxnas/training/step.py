@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas import streams
 from jaxnas.data import Training
@@ -47,11 +47,25 @@ class Metrics(NamedTuple):
   loss: Float[Array, '']
   accuracy: Float[Array, '']
   gradient_norm: Float[Array, '']
+  finite: Bool[Array, '']
+  """Whether the running statistics are, where there are any."""
+  archs_PxE: Int[Array, 'P E']
+  """Of the step."""
+
+
+# Of which rows of metrics have the mean.
+LOGGED = ('loss', 'accuracy', 'gradient_norm')
 
 
 # (state, inputs of the step) -> (state, metrics)
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 Counter = Callable[[Int[Array, 'P E']], Array]
+
+
+def finite(tree: Any) -> Bool[Array, '']:
+  """Whether every value of the leaves is; True where there are none."""
+  leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+  return jnp.stack([jnp.bool_(True), *leaves]).all()
 
 
 def init_state(
@@ -166,6 +180,8 @@ def make_step(
       learnt.losses_P.mean(),
       learnt.accuracies_P.mean(),
       optax.global_norm(learnt.gradient),
+      finite(learnt.statistics),
+      archs_PxE,
     )
 
   return jax.jit(
