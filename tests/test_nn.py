@@ -13,7 +13,14 @@ from jaxnas.nn import convolutions, pooling
 from jaxnas.nn.blocks import InvertedResidual
 from jaxnas.nn.choice import Choice, used_by_choices
 from jaxnas.nn.initial import draw
-from jaxnas.nn.layers import Conv, Depthwise, Linear, Norm, Pointwise
+from jaxnas.nn.layers import (
+  Conv,
+  Depthwise,
+  Groups,
+  Linear,
+  Norm,
+  Pointwise,
+)
 
 SIZES = [(8, 8), (7, 5), (6, 1)]
 
@@ -343,3 +350,40 @@ def test_used_reads_position_and_op_from_the_path():
   }
   for used in (used_by_choices, jax.jit(used_by_choices)):
     assert jax.tree.map(bool, used(params, arch_E)) == expected
+
+
+@pytest.mark.parametrize('layout', ['NHWC', 'CHWN'])
+@pytest.mark.parametrize('affine', [False, True])
+def test_groups_of_a_batch_are_normalised_alone(layout, affine):
+  """And running statistics are the mean of what each would have moved."""
+  x = 2 * normal(0, 6, 4, 5, 3).astype(jnp.float32) + 1
+  variables = {
+    'params': {'scale': jnp.arange(3.0), 'bias': jnp.ones(3)},
+    'batch_stats': {'mean': jnp.ones(3), 'var': jnp.full(3, 2.0)},
+  }
+  if not affine:
+    del variables['params']
+
+  def normalised(groups, x, layout='NHWC'):
+    module = Norm(affine, 0.1, layout, groups=Groups(groups))
+    return module.apply(
+      variables,
+      convolutions.relayout(x, 'NHWC', layout),
+      True,
+      mutable=['batch_stats'],
+    )
+
+  parts = [normalised(1, part) for part in jnp.split(x, 3)]
+  out, changed = normalised(3, x, layout)
+  np.testing.assert_allclose(
+    convolutions.relayout(out, layout, 'NHWC'),
+    jnp.concatenate([part for part, _ in parts]),
+    atol=1e-5,
+  )
+  mean = jax.tree.map(
+    lambda *each: np.mean(each, axis=0), *(of_part for _, of_part in parts)
+  )
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, atol=1e-5), changed, mean
+  )
+  assert abs(out - normalised(1, x, layout)[0]).max() > 0.1

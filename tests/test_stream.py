@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from jaxnas import data, streams
-from jaxnas.data import crops, encoded, stream
+from jaxnas.data import Placing, crops, encoded, stream
 
 SIZE = 8
 TRAINED = np.delete(np.arange(18), [3, 11, 16, 17])  # 14: 3 batches of 4
@@ -303,3 +303,21 @@ def test_evaluation_replaces_by_the_next_index(source):
   np.testing.assert_array_equal(x, whole[picked])
   np.testing.assert_array_equal(y, labels[picked])
   assert skipped == {source.name(index) for index in (17, 8, 2)}
+
+
+def test_processes_read_their_share_of_every_batch(source):
+  """Both together are the batch that one process reads."""
+  whole = take(feed(source)(2), 4)
+  parts = [
+    take(
+      feed(source, placing=Placing(share=lambda size, rows=rows: rows))(2), 4
+    )
+    for rows in (range(0, 1), range(1, 4))
+  ]
+  assert_same(
+    whole,
+    [
+      tuple(map(np.concatenate, zip(*both, strict=True)))
+      for both in zip(*parts, strict=True)
+    ],
+  )

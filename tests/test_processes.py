@@ -1,0 +1,252 @@
+"""Two real processes with two devices each, that train together."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import processes_runs
+import pytest
+import small_run
+
+from jaxnas import processes, runs, train
+from jaxnas.training import loop, step
+from jaxnas.training.checkpoint import Checkpoints
+from jaxnas.training.preemption import Preemption
+
+SCRIPT = Path(processes_runs.__file__)
+HEARTBEAT_S = 20
+# Twenty steps an epoch.
+ON_MESH = [
+  '--mesh.data', '4', '--supernet.bn_groups', '4', '--data.batch_size', '24',
+  '--debias.temperature', '0.1',
+]  # fmt: skip
+
+
+def begun(folder, *more, devices=2, count=2):
+  """The processes, and the run they write."""
+  flags, run = small_run.flags_in(folder)
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  flag = f'--xla_force_host_platform_device_count={devices}'
+  together = [
+    '--distributed.coordinator', f'localhost:{port}',
+    '--distributed.num_processes', str(count),
+    '--distributed.heartbeat_s', str(HEARTBEAT_S),
+  ]  # fmt: skip
+  children = []
+  for rank in range(count):
+    own = [*together, '--distributed.process_id', str(rank)]
+    children.append(
+      subprocess.Popen(
+        [sys.executable, SCRIPT, *flags, *more, *(own if count > 1 else [])],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+          **os.environ,
+          'JAX_PLATFORMS': 'cpu',
+          'PYTHONPATH': str(SCRIPT.parents[1]),
+          'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flag}',
+        },
+      )
+    )
+  return children, run
+
+
+def ended(children):
+  """Exit codes, and what was said."""
+  said = [child.communicate(timeout=300)[1] for child in children]
+  return [child.returncode for child in children], said
+
+
+def trained_a_while(run):
+  """Waits for the first row of metrics."""
+  end_s = time.monotonic() + 300
+  while not runs.read_rows(run / 'metrics.jsonl', ['step']):
+    assert time.monotonic() < end_s
+    time.sleep(0.1)
+
+
+def rows(run):
+  return [
+    (row['step'], row.get('loss'))
+    for row in runs.read_rows(run / 'metrics.jsonl', ['step'])
+  ]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """One process with four devices."""
+  children, run = begun(
+    tmp_path_factory.mktemp('one'), *ON_MESH, devices=4, count=1
+  )
+  codes, said = ended(children)
+  assert codes == [0], said
+  return run
+
+
+def same_run(one, other):
+  (steps, losses), (steps_too, losses_too) = (
+    zip(*rows(run), strict=True) for run in (one, other)
+  )
+  assert steps == steps_too
+  np.testing.assert_allclose(
+    np.array(losses, float), np.array(losses_too, float), rtol=1e-3
+  )
+  np.testing.assert_array_equal(
+    *(runs.read_npz(run / 'samples.npz')['samples_A'] for run in (one, other))
+  )
+  alphas = [
+    runs.read_npz(run / 'density.npz')['alpha_A'] for run in (one, other)
+  ]
+  np.testing.assert_allclose(*alphas, rtol=1e-3)
+  # Of 30 images; rounding may turn one.
+  ranked = [
+    runs.read_npz(run / 'predictions.npz')['accuracy_A'] for run in (one, other)
+  ]
+  np.testing.assert_allclose(*ranked, atol=0.04)
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(whole, tmp_path):
+  """Training, density and ranking."""
+  children, run = begun(tmp_path, *ON_MESH)
+  codes, said = ended(children)
+  assert codes == [0, 0], said
+  same_run(whole, run)
+  book = json.loads((run / 'ledger.json').read_text())['seconds']
+  assert min(book['init'], book['compile'], book['train'], book['rank']) > 0
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_stops_both_at_the_same_step(whole, tmp_path):
+  """And one process, with other devices, goes on as if nothing had been."""
+  children, run = begun(tmp_path, *ON_MESH)
+  trained_a_while(run)
+  children[1].send_signal(signal.SIGTERM)
+  codes, said = ended(children)
+  assert codes == [143, 143], said
+  assert all('go on with --workdir' in text for text in said)
+  with Checkpoints(run / 'checkpoints', read_only=True) as checkpoints:
+    assert 10 <= checkpoints.steps()[-1] < 40
+  with small_run.registered():
+    flags = ['--workdir', str(run), '--resume', '--mesh.data', '1']
+    assert train.main(flags) == 0
+  same_run(whole, run)
+
+
+@pytest.mark.slow
+def test_where_one_is_killed_the_other_ends_and_nothing_is_broken(
+  whole, tmp_path
+):
+  children, run = begun(tmp_path, *ON_MESH)
+  trained_a_while(run)
+  children[1].kill()
+  killed_s = time.monotonic()
+  codes, said = ended(children)
+  assert codes[0] not in (0, 2, 143) and codes[1] == -signal.SIGKILL
+  assert time.monotonic() - killed_s < HEARTBEAT_S + 60
+  assert 'another process' in said[0] or 'distributed service' in said[0]
+  children, run = begun(tmp_path, *ON_MESH, '--resume')
+  codes, said = ended(children)
+  assert codes == [0, 0], said
+  same_run(whole, run)
+
+
+BAD = [
+  ({'num_processes': 2}, 'belong together'),
+  (
+    {'coordinator': 'host:1', 'num_processes': 2, 'process_id': 2},
+    r'must be in \[0, 1\]',
+  ),
+  (
+    {'coordinator': 'host', 'num_processes': 2, 'process_id': 0},
+    'must be HOST:PORT',
+  ),
+  ({'heartbeat_s': 0}, 'must be at least 1'),
+]
+
+
+@pytest.mark.parametrize(('flags', 'says'), BAD, ids=[says for _, says in BAD])
+def test_flags_that_do_not_say_which_processes_are_refused(flags, says):
+  with pytest.raises(ValueError, match=says):
+    processes.start(processes.Distributed(**flags))
+
+
+@pytest.mark.parametrize(
+  ('env', 'several'),
+  [
+    ({}, False),
+    ({'SLURM_STEP_NUM_TASKS': '1'}, False),
+    ({'SLURM_STEP_NUM_TASKS': '2'}, True),
+    ({'OMPI_COMM_WORLD_SIZE': '4'}, True),
+  ],
+)
+def test_a_cluster_is_noticed(monkeypatch, env, several):
+  joined = []
+  for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE'):
+    monkeypatch.delenv(name, raising=False)
+  for name, value in env.items():
+    monkeypatch.setenv(name, value)
+  monkeypatch.setattr(
+    'jax.distributed.initialize', lambda *args, **kwargs: joined.append(args)
+  )
+  processes.start(processes.Distributed())
+  assert joined == [(None, None, None)] * several
+
+
+def test_one_process_agrees_with_itself():
+  assert processes.first() and processes.agreed({'a': [1, None]}) == {
+    'a': [1, None]
+  }
+  with pytest.raises(ValueError, match='no'):
+    processes.by_first(lambda: (_ for _ in ()).throw(ValueError('no')))
+
+
+def test_only_one_process_writes(monkeypatch, tmp_path):
+  monkeypatch.setattr(runs, '_writes', False)
+  runs.write_json(tmp_path / 'a.json', {})
+  runs.write_npz(tmp_path / 'a.npz', {'x': np.zeros(1)})
+  assert not [*tmp_path.iterdir()]
+
+
+def test_checkpoints_are_kept_by_time_too(monkeypatch):
+  """Where the last one is a minute old, at the end of an epoch or not."""
+  clock_s, saved = 0.0, []
+
+  def trained(state, inputs):
+    nonlocal clock_s
+    clock_s += 25.0
+    row = step.Metrics(*map(jnp.float32, (1.0, 0.5, 1.0)))
+    return dataclasses.replace(state, step=state.step + 1), row
+
+  monkeypatch.setattr(loop.time, 'monotonic', lambda: clock_s)
+  nothing = dict.fromkeys(
+    ('params', 'statistics', 'average', 'optimizer', 'sampler', 'images'), ()
+  )
+  loop.fit(
+    step.TrainState(step=jnp.int32(0), samples=jnp.int32(0), **nothing),
+    trained,
+    lambda at: iter_of(itertools.repeat(None)),
+    loop.Schedule(5, 2, 1, 1, save_minutes=1.0),
+    save=lambda state, rows: saved.append(int(state.step)),
+    record=lambda step, row: None,
+    images_per_step=1,
+    guessing_loss=9.0,
+    preemption=Preemption(),
+    label=None,
+  )
+  assert saved == [3, 5, 8, 10]
+
+
+def iter_of(items):
+  yield from items
