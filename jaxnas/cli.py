@@ -24,20 +24,26 @@ STOPPED = 143
 # The experiment's own fields stand on the command line without a prefix.
 Experiment = Annotated[Config, tyro.conf.arg(name='')]
 
-C = TypeVar('C', bound='Command')
+C = TypeVar('C', bound='OfExperiment')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Command:
-  """Flags of every command that runs an experiment."""
+class OfExperiment:
+  """Flags of every command that is about an experiment."""
 
   config: str | None = None
   """A config file: a path, or a name in ./configs or shipped with jaxnas."""
+  experiment: Experiment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command(OfExperiment):
+  """Flags of every command that runs one."""
+
   workdir: Path | None = None
   """What the command writes. Default: a new folder under runs/."""
   resume: bool = False
   """Go on where the run in --workdir stopped."""
-  experiment: Experiment
 
 
 def parse(command: type[C], argv: Sequence[str] | None = None) -> C:

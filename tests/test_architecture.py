@@ -56,6 +56,7 @@ FLOORS = (
     'bench',
     'search',
     'search_tables',
+    'plan',
     'export',
     'export_weights',
   },
