@@ -197,7 +197,9 @@ def test_two_tasks_train_together_and_go_on_where_they_were_stopped(
     'JAXNAS_WORKDIR': 'run',
     'PATH': f'{here}:{cluster["PATH"]}',
   }
-  flags = ['--config', 'long.py', '--mesh.data', '2']
+  # A machine that is busy with other things must not pass for dead.
+  patient = ['--distributed.heartbeat_s', '600']
+  flags = ['--config', 'long.py', '--mesh.data', '2', *patient]
   job = submit(environment, tmp_path, *flags)
   metrics = tmp_path / 'run' / 'metrics.jsonl'
   slurm.wait(lambda: metrics.exists() and metrics.read_text(), 240)
