@@ -335,7 +335,7 @@ def test_costs_are_the_mean_over_the_space():
 # The largest batch.
 
 
-def searching(memory_of, available=1000.0, multiple=4):
+def searching(memory_of, available=1000.0, multiple=4, most=10**6):
   """A search, and the batches that it compiles."""
   compiled = []
 
@@ -346,7 +346,7 @@ def searching(memory_of, available=1000.0, multiple=4):
       raise DoesNotFit
     return Compiled(size, memory, Traffic())
 
-  return estimating.Search(compile, available, multiple), compiled
+  return estimating.Search(compile, available, multiple, most), compiled
 
 
 def test_the_largest_batch_is_on_the_line_and_compiled():
@@ -384,6 +384,15 @@ def test_the_smallest_batch_is_compared_with_a_larger_one():
   found, compiled = searching(lambda size: 10 * size)
   assert found.largest(4) == 100
   assert compiled == [4, 8, 100]
+
+
+def test_a_batch_is_no_larger_than_the_images_are_many():
+  found, compiled = searching(lambda size: size, most=130)
+  assert found.largest(64) == 128
+  assert compiled == [64, 32, 128]
+  found, compiled = searching(lambda size: size, most=6)
+  assert found.largest(4) == 4
+  assert compiled == [4]
 
 
 def test_memory_that_does_not_grow_names_no_candidate():

@@ -40,6 +40,7 @@ def estimate(
     lambda size: compiling.compile_step(config, topology, size),
     topology.chip.memory_bytes,
     multiple=math.lcm(config.mesh.data, config.supernet.bn_groups),
+    most=experiment.training.images,
   )
   compiled = found(batch)
   out: dict[str, Any] = {
@@ -97,6 +98,7 @@ class Search:
     compile: batch size -> what was compiled; raises DoesNotFit.
     memory_bytes: of a device.
     multiple: what a batch size must be divisible by.
+    most: images that there are to train on.
   """
 
   def __init__(
@@ -104,10 +106,12 @@ class Search:
     compile: Callable[[int], Compiled],
     memory_bytes: float,
     multiple: int,
+    most: int,
   ) -> None:
     self._compile = compile
     self._memory_bytes = memory_bytes
     self._multiple = multiple
+    self._most = most
     self._done: dict[int, Compiled | None] = {}
 
   def __call__(self, batch_size: int) -> Compiled | None:
@@ -137,7 +141,9 @@ class Search:
       high = self._round(high // 2)
     low = self._round(high // 2)
     if low == high:
-      low, high = high, 2 * high
+      low, high = high, self._round(2 * high)
+    if low == high:
+      return high
     first, second = self(low), self(high)
     best = high if self.fits(high) else low
     if first is None or second is None:
@@ -157,5 +163,6 @@ class Search:
     return best
 
   def _round(self, batch_size: int) -> int:
-    """Down to a multiple, at least one."""
-    return max(batch_size // self._multiple, 1) * self._multiple
+    """Down to a multiple, of images that there are, at least one."""
+    count = min(batch_size, self._most) // self._multiple
+    return max(count, 1) * self._multiple

@@ -138,8 +138,10 @@ def devices(topology: Topology) -> tuple[Any, ...]:
   from jax.experimental import topologies
 
   if topology.chip.platform == 'tpu':
-    # Else libtpu asks the cloud where it is, and waits for an answer.
+    # Else libtpu asks the cloud where it is, and waits for an answer; and lets
+    # no other process have it, as if this one used a TPU.
     os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+    os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
     options: dict[str, Any] = _ONE_CHIP if topology.devices == 1 else {}
     if topology.kind == 'v4':
       # Both cores of a chip as one device, as JAX runs it.
