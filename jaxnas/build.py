@@ -2,11 +2,10 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
@@ -24,6 +23,7 @@ from jaxnas import (
 )
 from jaxnas.config import Config, Mesh, flatten, of_experiment
 from jaxnas.held_out import HeldOut, splits
+from jaxnas.nn import target
 from jaxnas.nn.layers import MOMENTUM
 from jaxnas.training import mesh, metrics, optimizer, step
 from jaxnas.validation import MOST, at_most
@@ -80,7 +80,7 @@ class StandAloneExperiment:
 def dtype(precision: str) -> Any:
   """Of the computation; 'auto' is bfloat16 where there is an accelerator."""
   if precision == 'auto':
-    precision = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+    precision = 'float32' if target.backend() == 'cpu' else 'bfloat16'
   return jnp.dtype(precision)
 
 
@@ -238,17 +238,25 @@ def check_steps(epochs: int, steps_per_epoch: int) -> None:
 
 
 def experiment(
-  config: Config, loaded: data.DataSet | None = None
+  config: Config,
+  loaded: data.DataSet | None = None,
+  described: Sequence[Any] | None = None,
 ) -> Experiment:
   """Raises ValueError or FileNotFoundError, one line, before any work.
 
-  `loaded` are the config's images, where they are at hand.
+  Args:
+    config: of the experiment.
+    loaded: its images, where they are at hand.
+    described: devices of another machine, to compile the step for. Arrays,
+      which can't be put there, stay here.
   """
   check_extras(config)
   layout = mesh.layout(
-    config.mesh.data, config.mesh.paths, config.supernet.bn_groups
+    config.mesh.data, config.mesh.paths, config.supernet.bn_groups, described
   )
   placing = data.ON_ONE if layout is None else layout.placing
+  if described is not None:
+    placing = dataclasses.replace(placing, everywhere=data.ON_ONE.everywhere)
   loaded = images(config) if loaded is None else loaded
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
   member = network(config, space, affine=config.supernet.affine)

@@ -39,16 +39,23 @@ DETERMINISTIC = (
   '--xla_gpu_autotune_level=0',
 )
 
-C = TypeVar('C', bound='Command')
+C = TypeVar('C', bound='OfExperiment')
 F = TypeVar('F')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Command:
-  """Flags of every command that runs an experiment."""
+class OfExperiment:
+  """Flags of every command that is about an experiment."""
 
   config: str | None = None
   """A config file: a path, or a name in ./configs or shipped with jaxnas."""
+  experiment: Experiment
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command(OfExperiment):
+  """Flags of every command that runs one."""
+
   workdir: Path | None = None
   """What the command writes. Default: a new folder under runs/."""
   resume: bool = False
@@ -57,7 +64,6 @@ class Command:
   """On a GPU: the same bits in every run on the same card. Costs speed, since
   sums are taken in order and kernels are not timed to choose the fastest. On a
   CPU they are the same without it. (Not run on a GPU.)"""
-  experiment: Experiment
 
 
 def parse(command: type[C], argv: Sequence[str] | None = None) -> C:
@@ -86,7 +92,7 @@ def parse(command: type[C], argv: Sequence[str] | None = None) -> C:
   )
   with usage_errors():
     validation.validate(args.experiment)
-  if args.deterministic:
+  if isinstance(args, Command) and args.deterministic:
     set_deterministic()
   return args
 

@@ -66,6 +66,7 @@ FLOORS = (
     'search',
     'debug',
     'search_tables',
+    'plan',
     'export',
     'export_weights',
   },

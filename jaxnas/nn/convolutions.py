@@ -17,6 +17,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxnas.nn import target
+
 Layout = Literal['NHWC', 'CHWN']
 # Inputs times outputs of a channel's map, up to which one dense matrix beats
 # shifted multiply-accumulates: 4x4 maps with kernel 5, forward and backward,
@@ -28,7 +30,7 @@ Map = Float[Array, '_ _ _ _']
 
 def trunk_layout(backend: str | None = None) -> Layout:
   """Of trunks of depthwise blocks on a backend; None: on this one."""
-  return 'CHWN' if (backend or jax.default_backend()) == 'cpu' else 'NHWC'
+  return 'CHWN' if (backend or target.backend()) == 'cpu' else 'NHWC'
 
 
 def relayout(x: Map, before: Layout, after: Layout) -> Map:
@@ -61,7 +63,7 @@ def pointwise(
 
 def dense(x_NHWC: Map, kernel_KxKxIxO: Map, *, stride: int = 1) -> Map:
   """KxK convolution with padding K // 2 on both sides, in NHWC."""
-  if jax.default_backend() == 'cpu':
+  if target.backend() == 'cpu':
     return _dense_cpu(x_NHWC, kernel_KxKxIxO, stride)
   return _dense(x_NHWC, kernel_KxKxIxO, stride)
 
