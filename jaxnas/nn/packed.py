@@ -148,7 +148,8 @@ def _slots(residuals: Sequence[Residuals]) -> Slots:
   return slots
 
 
-def _packed(own: Sequence[Array], slots: Slots) -> list[list[Array]]:
+def _packed(own: Sequence[Any], slots: Slots) -> list[list[Any]]:
+  # Among a branch's own are constants, which are numpy arrays.
   by_type = _by_type(own)
   return [
     [
@@ -161,7 +162,7 @@ def _packed(own: Sequence[Array], slots: Slots) -> list[list[Array]]:
   ]
 
 
-def _unpacked(packed: list[list[Array]], own: Sequence[Any]) -> list[Array]:
+def _unpacked(packed: list[list[Any]], own: Sequence[Any]) -> list[Any]:
   arrays = {slots[0].dtype: slots for slots in packed}
   out: list[Any] = [None] * len(own)
   for dtype, indices in _by_type(own).items():

@@ -105,18 +105,19 @@ Figure = Chart | Grid | Amounts
 
 def extent(chart: Chart) -> tuple[float, float, float, float]:
   """(left, right, bottom, top) that holds all marks, with some air."""
-  xs, ys = [], list(chart.levels.values())
+  xs: list[float] = []
+  ys = [float(level) for level in chart.levels.values()]
   for mark in chart.marks:
     if isinstance(mark, Bars):
-      xs += [*mark.edges_M]
-      ys += [0.0, *mark.count_N]
+      xs += mark.edges_M.tolist()
+      ys += [0.0, *mark.count_N.astype(float).tolist()]
       continue
-    xs += [*mark.x_N]
-    ys += [*mark.y_N]
+    xs += mark.x_N.astype(float).tolist()
+    ys += mark.y_N.astype(float).tolist()
     if isinstance(mark, Line) and mark.low_N is not None:
-      ys += [*mark.low_N]
+      ys += mark.low_N.tolist()
     if isinstance(mark, Line) and mark.high_N is not None:
-      ys += [*mark.high_N]
+      ys += mark.high_N.tolist()
   if chart.diagonal:
     xs = ys = xs + ys
   left, right = _aired(xs)
@@ -127,7 +128,7 @@ def extent(chart: Chart) -> tuple[float, float, float, float]:
 
 
 def _aired(values: Sequence[float]) -> tuple[float, float]:
-  finite = [float(value) for value in values if np.isfinite(value)]
+  finite = [value for value in values if np.isfinite(value)]
   low, high = min(finite, default=0.0), max(finite, default=1.0)
   air = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
   return low - air, high + air

@@ -93,7 +93,8 @@ def _agreement(runs: Sequence[Run]) -> list[charts.Figure]:
       correlation.spearman(alpha_A, last_A) for alpha_A in run.log['alpha_LxA']
     ]
     x_N, y_N = charts.without_gaps(
-      run.log['epoch_L'], [np.nan if rho is None else rho for rho in rho_L]
+      run.log['epoch_L'].tolist(),
+      [np.nan if rho is None else rho for rho in rho_L],
     )
     lines.append(
       charts.Line(label=run.label, colour=colour, x_N=x_N, y_N=y_N, dotted=True)

@@ -108,6 +108,8 @@ def _read(label: str, folder: Path) -> Run:
     file = folder / name
     if not file.exists():
       lacks[name] = 'is not there'
+      if name == 'density.npz' and not config.debiases:
+        lacks[name] = 'is of debiased runs'
       return None
     try:
       return load(file)
@@ -151,6 +153,8 @@ def _seconds(file: Path) -> dict[str, float]:
   """By kind, as `ledger.json` has them."""
   value = _object(file)
   value = value.get('seconds', value)
+  if not isinstance(value, dict):
+    raise ValueError("its 'seconds' are no object")
   return {
     kind: float(amount)
     for kind, amount in value.items()

@@ -57,6 +57,10 @@ def sections(runs: Sequence[Run]) -> list[Section]:
 
 def summary(runs: Sequence[Run]) -> list[str]:
   """Three lines: what was done, how well it ranks, and what it chooses."""
+  return _guarded(_summary, runs)
+
+
+def _summary(runs: Sequence[Run]) -> list[str]:
   first = runs[0]
   given, found = first.config, first.correlation
   done = f'{len(runs)} runs' if len(runs) > 1 else f'Seed {given.seed}'

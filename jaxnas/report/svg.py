@@ -13,15 +13,15 @@ from jaxtyping import Int
 
 from jaxnas.report import charts
 
-WIDTH, HEIGHT = 520, 330
-LEFT, RIGHT, TOP, BOTTOM = 62, 16, 14, 52
+WIDTH, HEIGHT = 520.0, 330.0
+LEFT, RIGHT, TOP, BOTTOM = 62.0, 16.0, 14.0, 52.0
 
 # Of one mark: more make a page slow. Ringed ones are always among them.
 MOST_DOTS = 1500
 MOST_HOVERED = 300
 
 # Of a grid: what a label takes, and a row.
-NAMES, ROW, KEY = 190, 15, 46
+NAMES, ROW, KEY = 190.0, 15.0, 46.0
 
 Scale = Callable[[float], float]
 
@@ -33,7 +33,7 @@ def figure(drawn: charts.Figure) -> str:
   if isinstance(drawn, charts.Grid):
     height = ROW * len(drawn.rows) + BOTTOM + KEY
     return _svg(drawn.title, height, [*_grid(drawn)])
-  return _svg(drawn.title, 34 * len(drawn.parts) + 8, [*_amounts(drawn)])
+  return _svg(drawn.title, 34.0 * len(drawn.parts) + 8, [*_amounts(drawn)])
 
 
 def thinned(mark: charts.Dots) -> Int[np.ndarray, ' M']:
@@ -59,7 +59,9 @@ def limits(grid: charts.Grid) -> tuple[float, float]:
   if grid.limits is not None:
     return grid.limits
   finite = grid.value_RxC[np.isfinite(grid.value_RxC)]
-  return (float(finite.min()), float(finite.max())) if len(finite) else (0, 1)
+  return (
+    (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+  )
 
 
 def shown_turns(chart: charts.Chart) -> dict[str, float]:
@@ -83,7 +85,7 @@ def _svg(title: str, height: float, inside: Sequence[str]) -> str:
   return _tag(
     'svg',
     '\n'.join(inside),
-    viewBox=f'0 0 {WIDTH} {height:g}',
+    viewBox=f'0 0 {WIDTH:g} {height:g}',
     role='img',
     aria_label=title,
   )
@@ -156,7 +158,7 @@ def _chart(chart: charts.Chart) -> Iterator[str]:
       yield from _bars(mark, x, y)
   # Above what they would be lost among.
   for name, level in chart.levels.items():
-    yield _text(WIDTH - RIGHT - 4, y(level) - 5, name, 'name end')
+    yield _text(LEFT + 6, y(level) - 5, name, 'name')
   for name, turn in turns.items():
     yield _text(x(turn) + 5, TOP + 8, name, 'name')
 
@@ -181,8 +183,8 @@ def _axes(chart: charts.Chart, x: Scale, y: Scale) -> Iterator[str]:
   middle = (LEFT + WIDTH - RIGHT) / 2
   yield _text(middle, HEIGHT - 10, chart.xlabel, 'label middle')
   yield _text(
-    0,
-    0,
+    0.0,
+    0.0,
     chart.ylabel,
     'label middle',
     transform=f'translate(15 {(TOP + HEIGHT - BOTTOM) / 2:g}) rotate(-90)',
@@ -291,7 +293,7 @@ def _grid(grid: charts.Grid) -> Iterator[str]:
       y=float(bottom + BOTTOM),
       width=key + 0.3,
       height=9,
-      fill=colour(step / (steps - 1), 0, 1),
+      fill=colour(step / (steps - 1), 0.0, 1.0),
     )
   below = bottom + BOTTOM + 26
   yield _text(NAMES, below, f'{low:.3g}', 'tick')
@@ -305,7 +307,7 @@ def _amounts(amounts: charts.Amounts) -> Iterator[str]:
   for r, (label, row) in enumerate(amounts.parts.items()):
     top, at = 34.0 * r, 0.0
     total = sum(row.values())
-    yield _text(0, top + 11, f'{label}: {total:.4g} {amounts.unit}', 'row')
+    yield _text(0.0, top + 11, f'{label}: {total:.4g} {amounts.unit}', 'row')
     for kind, amount in charts.shares(row).items():
       width = WIDTH * amount / (most or 1)
       yield _tag(
