@@ -47,6 +47,8 @@ FLOORS = (
     'search_tables',
     'export',
     'export_weights',
+    'report',
+    'reproduce',
   },
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}

@@ -167,7 +167,7 @@ def shares(amounts: Mapping[str, float]) -> dict[str, float]:
 
 
 def without_gaps(
-  x: Sequence[float], y: Sequence[float]
+  x: Sequence[float | int], y: Sequence[float | int]
 ) -> tuple[Float[np.ndarray, ' N'], Float[np.ndarray, ' N']]:
   """Pairs of which both are finite."""
   x_N, y_N = np.asarray(x, float), np.asarray(y, float)

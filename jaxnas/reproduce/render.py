@@ -134,7 +134,8 @@ def differences(
         correlation.kendall(hits_A[chosen_A], truth_A)
         for hits_A in (ours_A, theirs_A)
       ]
-      return None if None in taus else taus[0] - taus[1]
+      ours, theirs = taus
+      return None if ours is None or theirs is None else ours - theirs
 
     every_A = np.arange(len(truth_A))
     out.append(
