@@ -51,7 +51,11 @@ def sections(runs: Sequence[Run]) -> list[Section]:
     _figures('Sampling', ranked.sampling, runs, 'samples.npz', 'density.npz'),
     _figures('Gradient distances', compared.distances, runs, 'density_log.npz'),
     _figures('Time and compute', trained.spent, runs, 'ledger.json'),
-    Section('How to reproduce', _guarded(reproduction, runs)),
+    Section(
+      'How to reproduce',
+      _guarded(reproduction, runs),
+      _lacking(runs, 'environment.json'),
+    ),
   ]
 
 

@@ -160,7 +160,7 @@ def _chart(chart: charts.Chart) -> Iterator[str]:
   for name, level in chart.levels.items():
     yield _text(LEFT + 6, y(level) - 5, name, 'name')
   for name, turn in turns.items():
-    yield _text(x(turn) + 5, TOP + 8, name, 'name')
+    yield _text(x(turn) + 5, HEIGHT - BOTTOM - 7, name, 'name')
 
 
 def _axes(chart: charts.Chart, x: Scale, y: Scale) -> Iterator[str]:
