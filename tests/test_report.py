@@ -210,7 +210,7 @@ def test_everything_that_comes_from_files_is_escaped(copy, monkeypatch):
   found['baselines'] = {HOSTILE: {'kendall': 0.9, 'spearman': 0.9}}
   found['compute']['epochs'] = {HOSTILE: 3.0}
   runs.write_json(copy / 'correlation.json', found)
-  runs.write_json(copy / 'ledger.json', {HOSTILE: 3.0})
+  runs.write_json(copy / 'ledger.json', {'seconds': {HOSTILE: 3.0}})
   log = runs.read_npz(copy / 'density_log.npz')
   log['tensors_T'] = np.array([HOSTILE] * len(log['tensors_T']))
   runs.write_npz(copy / 'density_log.npz', log)
@@ -229,7 +229,10 @@ def test_everything_that_comes_from_files_is_escaped(copy, monkeypatch):
 
 
 def test_seconds_of_a_ledger_are_shown(copy, monkeypatch):
-  runs.write_json(copy / 'ledger.json', {'train': 3.0, 'density': 1.5, 'x': 0})
+  seconds = {'train': 3.0, 'density': 1.5, 'x': 0}
+  runs.write_json(
+    copy / 'ledger.json', {'processes': 1, 'seconds': seconds, 'at': {}}
+  )
   run, _ = folders.read([copy])
   time, _ = sections.trained.spent([run])
   assert time.parts == {'run': {'train': 3.0, 'density': 1.5, 'x': 0.0}}

@@ -16,6 +16,7 @@ from jaxnas.reproduce import (
   parts,
   plan,
   published,
+  render,
   store,
 )
 from jaxnas.reproduce.__main__ import main

@@ -151,8 +151,7 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _seconds(file: Path) -> dict[str, float]:
   """By kind, as `ledger.json` has them."""
-  value = _object(file)
-  value = value.get('seconds', value)
+  value = _object(file)['seconds']
   if not isinstance(value, dict):
     raise ValueError("its 'seconds' are no object")
   return {
