@@ -38,12 +38,8 @@ class Passed(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = tyro.cli(
-    Debug,
-    prog='python -m jaxnas.debug',
-    args=argv,
-    use_underscores=True,
-    description=__doc__,
+  args = cli.read(
+    Debug, argv, prog='python -m jaxnas.debug', description=__doc__
   )
   with cli.usage_errors():
     about, config = dump.read(args.dump)

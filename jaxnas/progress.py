@@ -1,6 +1,7 @@
 """Progress that people can see: a bar on a terminal, lines elsewhere."""
 
 import contextlib
+import datetime
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -51,19 +52,20 @@ def bar(
       task = shown.add_task(label, total=total, completed=done, text='')
       yield lambda count, text: shown.update(task, advance=count, text=text)
     return
-  start = last = time.monotonic()
-  count_done = done
+  last = time.monotonic()
+  count_done, since = done, None
 
   def advance(count: int, text: str) -> None:
-    nonlocal last, count_done
+    nonlocal last, count_done, since
     count_done += count
     now = time.monotonic()
+    # The first unit takes compilation along, and says nothing of the others.
+    since = since or (now, count_done)
     if now - last >= SECONDS_BETWEEN_LINES:
       last = now
-      pace_s = (now - start) / max(count_done - done, 1)
-      left_s = pace_s * (total - count_done)
-      # A download may not say how long it is.
-      left = f', {left_s:.0f} s left' if left_s >= 0 else ''
+      left = time_left(
+        now - since[0], count_done - since[1], total - count_done
+      )
       print(
         f'{label} {count_done}/{total}{left} {text}',
         file=sys.stderr,
@@ -71,6 +73,20 @@ def bar(
       )
 
   yield advance
+
+
+def time_left(took_s: float, count: int, left: int) -> str:
+  """What is left after `count` units took so long, to follow a number.
+
+  Nothing where no unit says it, or where a download does not say its length.
+
+  >>> time_left(60.0, 30, 1860)
+  ', 1:02:00 left'
+  """
+  if count < 1 or left < 0:
+    return ''
+  left_s = round(took_s / count * left)
+  return f', {datetime.timedelta(seconds=left_s)} left'
 
 
 def track(

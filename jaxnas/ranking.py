@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Between two copies of what is evaluated so far.
 SECONDS_BETWEEN_COPIES = 30.0
 
+# Of the intervals along a run; the last ranking has five times as many.
+RESAMPLES = 200
+
 
 def accuracies(
   experiment: 'Experiment',
@@ -216,9 +219,18 @@ def report(
     experiment, state, archs_AxE, label='reporting', poll=poll
   )
   truth_A = table.accuracy(archs_AxE)
+  low, high = correlation.bootstrap(
+    correlation.kendall,
+    accuracy_A,
+    truth_A,
+    streams.rng(config.seed, 'report intervals', epoch),
+    RESAMPLES,
+  ) or (None, None)
   row = {
     'epoch': float(epoch),
     'kendall': correlation.kendall(accuracy_A, truth_A),
+    'kendall_low': low,
+    'kendall_high': high,
     'spearman': correlation.spearman(accuracy_A, truth_A),
   }
   # Undefined where all accuracies are alike.

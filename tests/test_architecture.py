@@ -69,6 +69,8 @@ FLOORS = (
     'plan',
     'export',
     'export_weights',
+    'report',
+    'reproduce',
   },
 )
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}

@@ -79,6 +79,33 @@ def test_wandb_logs_under_the_step(tmp_path, monkeypatch):
   assert logged == [(7, {'loss': 1.0})]
 
 
+def test_both_mirrors_write_what_the_file_holds(tmp_path, monkeypatch):
+  board, logged = {}, {}
+
+  def add_scalar(name, value, step):
+    board.setdefault(step, {})[name] = value
+
+  writer = types.SimpleNamespace(add_scalar=add_scalar, flush=lambda: None)
+  run = types.SimpleNamespace(
+    log=lambda values, step: logged.update({step: values})
+  )
+  for name, fake in (
+    ('tensorboardX', {'SummaryWriter': lambda folder: writer}),
+    ('wandb', {'init': lambda **given: run}),
+  ):
+    monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**fake))
+  given = config.Config(logging=config.Logging(tensorboard=True, wandb=True))
+  file = metrics.MetricsFile(
+    tmp_path / 'm.jsonl', 0, build.mirrors(given, tmp_path)
+  )
+  file.write(10, {'epoch': 0.5, 'loss': 2.0, 'images_per_s': 7.5})
+  file.write(20, {'epoch': 1.0, 'kendall': 0.25, 'kendall_low': 0.125})
+  file.close()
+  written = {row.pop('step'): row for row in rows(tmp_path / 'm.jsonl')}
+  assert written == board == logged
+  assert [*written] == [10, 20]
+
+
 @pytest.mark.parametrize('extra', ['tensorboard', 'wandb'])
 def test_a_missing_extra_is_named(monkeypatch, extra):
   monkeypatch.setattr(build.importlib.util, 'find_spec', lambda module: None)

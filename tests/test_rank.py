@@ -249,11 +249,18 @@ def test_reports_are_of_the_state_at_their_step(small):
       state, _ = checkpoints.restore(20 * epoch, experiment.init_state())
     found_A = ranking.accuracies(experiment, state, archs_AxE, label=None)
     truth_A = small_run.TABLE.accuracy(archs_AxE)
+    rng = streams.rng(0, 'report intervals', epoch)
+    low, high = correlation.bootstrap(
+      correlation.kendall, found_A, truth_A, rng, 200
+    )
+    assert low < high
     expected.append(
       {
         'step': 20 * epoch,
         'epoch': float(epoch),
         'kendall': correlation.kendall(found_A, truth_A),
+        'kendall_low': low,
+        'kendall_high': high,
         'spearman': correlation.spearman(found_A, truth_A),
       }
     )

@@ -1,0 +1,1 @@
+"""The paper's tables and figures, each from the runs that it needs."""

@@ -1,0 +1,293 @@
+"""An item as it is read: its numbers as JSON, and the same as Markdown."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnas import correlation, spaces, tables
+from jaxnas.reproduce import store
+from jaxnas.reproduce.items import Item
+from jaxnas.reproduce.jobs import Job, Row, Scale
+
+DEBIAS = '+debias'
+RESAMPLES = 300
+SCALED = 'scaled schedule: the `_cpu` configs, not the published ones'
+
+# What metrics are called, and how they are written.
+METRICS = {
+  'kendall': ("Kendall's tau", '{:.3f}'),
+  'spearman': ('Spearman', '{:.3f}'),
+  'top_kendall': ('top tau', '{:.3f}'),
+  'best_arch_true_accuracy': ('accuracy found', '{:.2%}'),
+  'effective': ('effective', '{:.1f}'),
+  'searched': ('in the supernet', '{:.2%}'),
+  'macs': ('multiply-adds', '{:.4g}'),
+  'retrained': ('alone', '{:.2%}'),
+}
+
+
+def content(
+  name: str,
+  item: Item,
+  scale: Scale,
+  jobs: Sequence[tuple[Row, Sequence[Job]]],
+  results: Mapping[str, store.Result],
+  files: Mapping[str, Path | None],
+  command: str,
+) -> dict[str, Any]:
+  """What there is to say, ready for JSON.
+
+  Args:
+    name: of the item.
+    item: itself.
+    scale: of its runs.
+    jobs: by row, a job a seed; none where a row has no run.
+    results: finished runs by key.
+    files: ground truth by space.
+    command: that makes it.
+  """
+  rows, done = [], []
+  for row, of_seeds in jobs:
+    found = [
+      (job, results[job.key])
+      for job in of_seeds
+      if store.complete(job, dict(results))
+    ]
+    done += found
+    rows.append(
+      {
+        'names': [*row.names],
+        'wanted': len(of_seeds),
+        'seeds': [job.config.seed for job, _ in found],
+        'metrics': {
+          metric: spread([store.value(result, metric) for _, result in found])
+          for metric in item.metrics
+        },
+        'published': dict(row.published),
+        'without': row.without,
+      }
+    )
+  title = f'{item.title} ({SCALED})' if scale == 'cpu' else item.title
+  return {
+    'item': name,
+    'title': title,
+    'scale': scale,
+    'command': command,
+    'columns': [*item.columns],
+    'rows': rows,
+    'finished': len(done),
+    'wanted': sum(len(of_seeds) for _, of_seeds in jobs),
+    'note': item.note,
+    'differences': differences(
+      [*itertools.chain(*(s for _, s in jobs))], results, files
+    ),
+    'runs': [_run(job, result) for job, result in done],
+  }
+
+
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
+  """Mean and sample standard deviation of those that are defined."""
+  defined = [value for value in values if value is not None]
+  return {
+    'mean': float(np.mean(defined)) if defined else None,
+    'deviation': float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+    'values': defined,
+  }
+
+
+def differences(
+  jobs: Sequence[Job],
+  results: Mapping[str, store.Result],
+  files: Mapping[str, Path | None],
+) -> list[dict[str, Any]]:
+  """Of Kendall's tau, debiased less not, with 95% over the same resamples.
+
+  Of two runs that differ in nothing else, where both predictions are kept.
+  """
+  out = []
+  for job in jobs:
+    result = results.get(job.key)
+    if not job.row.sampler.endswith(DEBIAS) or result is None:
+      continue
+    plain = [
+      results[other.key]
+      for other in jobs
+      if other.row.sampler + DEBIAS == job.row.sampler
+      and other.config.space == job.config.space
+      and other.config.seed == job.config.seed
+      and other.key in results
+    ]
+    truth_A = truth(job, files)
+    if (
+      not plain or truth_A is None or None in (plain[0]['hits'], result['hits'])
+    ):
+      continue
+    ours_A, theirs_A = (np.array(r['hits']) for r in (result, plain[0]))
+    if not len(ours_A) == len(theirs_A) == len(truth_A):
+      continue
+
+    def difference(chosen_A, truth_A, ours_A=ours_A, theirs_A=theirs_A):
+      taus = [
+        correlation.kendall(hits_A[chosen_A], truth_A)
+        for hits_A in (ours_A, theirs_A)
+      ]
+      ours, theirs = taus
+      return None if ours is None or theirs is None else ours - theirs
+
+    every_A = np.arange(len(truth_A))
+    out.append(
+      {
+        'names': [*job.row.names],
+        'seed': job.config.seed,
+        'kendall': difference(every_A, truth_A),
+        'interval': correlation.bootstrap(
+          difference,
+          every_A,
+          truth_A,
+          np.random.default_rng(job.config.seed),
+          RESAMPLES,
+        ),
+      }
+    )
+  return out
+
+
+def truth(job: Job, files: Mapping[str, Path | None]) -> np.ndarray | None:
+  """True accuracies of what a run ranked; None where no table says them."""
+  from jaxnas import build
+
+  space, file = spaces.get(job.config.space), files.get(job.config.space)
+  if file is None and not tables.shipped(space, job.config.data.name):
+    return None
+  table = tables.load(space, file, job.config.data.name)
+  return table.accuracy(build.ranking_archs(job.config, space))
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+  """The same, to be read."""
+  rows = content['rows']
+  metrics = [*rows[0]['metrics']]
+  compared = {m for m in metrics for row in rows if m in row['published']}
+  head = [*content['columns'], 'n']
+  for metric in metrics:
+    head.append(METRICS[metric][0])
+    head += ['published'] if metric in compared else []
+  body = []
+  for row in rows:
+    cells = [*row['names'], str(len(row['seeds']))]
+    for metric in metrics:
+      form = METRICS[metric][1]
+      cells.append(_cell(row['metrics'][metric], form))
+      if metric in compared:
+        known = row['published'].get(metric)
+        cells.append('' if known is None else form.format(known))
+    body.append(cells)
+  lines = [f'# {content["title"]}', '', *_table(head, body), '']
+  lines += [
+    'Mean ± standard deviation over n seeds. '
+    f'{content["finished"]} of {content["wanted"]} runs are finished. '
+    + content['note'],
+    '',
+  ]
+  for row in rows:
+    if row['without']:
+      lines += [f'{", ".join(row["names"])}: no run, {row["without"]}.', '']
+  if content['differences']:
+    lines += [
+      "Kendall's tau, debiased less undebiased, the same resamples:",
+      '',
+    ]
+    for one in content['differences']:
+      low_high = one['interval']
+      tail = f' [{low_high[0]:+.3f}, {low_high[1]:+.3f}]' if low_high else ''
+      lines.append(
+        f'- {", ".join(one["names"])}, seed {one["seed"]}: '
+        f'{signed(one["kendall"])}{tail}'
+      )
+    lines.append('')
+  lines += content.get('lines', [])
+  lines += _runs(content)
+  return '\n'.join(lines).rstrip() + '\n'
+
+
+def _runs(content: Mapping[str, Any]) -> list[str]:
+  if not content['runs']:
+    return []
+  baselines = {
+    (run['space'], name): tau
+    for run in content['runs']
+    for name, tau in run['baselines'].items()
+  }
+  known = [
+    f'{name} alone {tau:.3f} ({space})'
+    for (space, name), tau in baselines.items()
+    if tau is not None
+  ]
+  lines = ['## Runs', '']
+  if known:
+    lines += [f"Kendall's tau without any training: {', '.join(known)}.", '']
+  head = ['run', 'seed', "Kendall's tau [95%]", 'ranked', 'images', 'wall time']
+  lines += _table(
+    [*head, 'machine'],
+    [
+      [
+        f'{", ".join(run["names"])} ({run["key"]})',
+        str(run['seed']),
+        run['tau'],
+        f'{run["n"]:,}',
+        f'{run["images"]:,}',
+        f'{run["wall_s"] / 60:.1f} min',
+        run['machine'],
+      ]
+      for run in content['runs']
+    ],
+  )
+  commands = [f'{run["key"]}: {run["command"]}' for run in content['runs']]
+  return [*lines, '', '```', content['command'], '', *commands, '```']
+
+
+def _run(job: Job, result: store.Result) -> dict[str, Any]:
+  found = result['found']
+  interval = found.get('kendall_interval')
+  tau = found.get('kendall')
+  text = '-' if tau is None else f'{tau:.3f}'
+  return {
+    'key': job.key,
+    'names': [*job.row.names],
+    'space': result['space'],
+    'seed': job.config.seed,
+    'tau': text
+    + (f' [{interval[0]:.2f}, {interval[1]:.2f}]' if interval else ''),
+    'n': found['n'],
+    'images': found['images'],
+    'baselines': {
+      name: values['kendall']
+      for name, values in found.get('baselines', {}).items()
+    },
+    'wall_s': result['wall_s'],
+    'machine': store.machine(result),
+    'environment': result['environment'],
+    'command': result['command'],
+  }
+
+
+def _cell(found: Mapping[str, Any], form: str) -> str:
+  if found['mean'] is None:
+    return '-'
+  text = form.format(found['mean'])
+  if found['deviation'] is not None:
+    text += f' ± {form.format(found["deviation"])}'
+  return text
+
+
+def signed(value: float | None) -> str:
+  return '-' if value is None else f'{value:+.3f}'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+  return [
+    f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows)
+  ]
