@@ -15,16 +15,17 @@ from jaxnas import (
   data,
   density_config,
   rebuilding,
+  runs,
   sampler_config,
   samplers,
   spaces,
   streams,
   supernets,
 )
-from jaxnas.config import Config, flatten
+from jaxnas.config import Config, Mesh, flatten, of_experiment
 from jaxnas.held_out import HeldOut, splits
 from jaxnas.nn.layers import MOMENTUM
-from jaxnas.training import metrics, optimizer, step
+from jaxnas.training import mesh, metrics, optimizer, step
 from jaxnas.validation import MOST, at_most
 
 
@@ -83,6 +84,11 @@ def dtype(precision: str) -> Any:
   return jnp.dtype(precision)
 
 
+def facts(config: Config) -> dict[str, Any]:
+  """What a checkpoint says of its experiment, ready for JSON."""
+  return {**of_experiment(config), 'precision': str(dtype(config.precision))}
+
+
 def images(config: Config) -> data.DataSet:
   """Raises ValueError or FileNotFoundError."""
   given = config.data
@@ -108,7 +114,10 @@ def divide(
 
 
 def training(
-  config: Config, loaded: data.DataSet, indices_T: Int[np.ndarray, ' T']
+  config: Config,
+  loaded: data.DataSet,
+  indices_T: Int[np.ndarray, ' T'],
+  placing: data.Placing = data.ON_ONE,
 ) -> data.Training:
   """Raises ValueError where the images do not fill a batch."""
   return data.training(
@@ -118,6 +127,7 @@ def training(
     crop_padding=config.data.crop_padding,
     flip=config.data.flip,
     dtype=dtype(config.precision),
+    placing=placing,
   )
 
 
@@ -174,6 +184,8 @@ def check_extras(config: Config) -> None:
 def mirrors(config: Config, workdir: Path) -> list[metrics.Mirror]:
   """Where rows of metrics go besides their file."""
   out: list[metrics.Mirror] = []
+  if not runs.writes():
+    return out
   if config.logging.tensorboard:
     out.append(metrics.tensorboard(workdir / 'tensorboard'))
   if config.logging.wandb:
@@ -190,6 +202,11 @@ def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
       any of them, with one compiled program for all.
   """
   check_extras(config)
+  if config.mesh != Mesh():
+    raise ValueError(
+      'mesh is of training a supernet; architectures alone are trained on one '
+      'device: leave mesh.data and mesh.paths at 1.'
+    )
   loaded = images(config)
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
   fixed = None if arch is None else tuple(space.parse(arch).tolist())
@@ -228,15 +245,20 @@ def experiment(
   `loaded` are the config's images, where they are at hand.
   """
   check_extras(config)
+  layout = mesh.layout(
+    config.mesh.data, config.mesh.paths, config.supernet.bn_groups
+  )
+  placing = data.ON_ONE if layout is None else layout.placing
   loaded = images(config) if loaded is None else loaded
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
   member = network(config, space, affine=config.supernet.affine)
   train_T, validation_V = divide(config, loaded)
-  batches = batches_of(config, space, loaded, train_T)
+  batches = batches_of(config, space, loaded, train_T, placing)
   check_steps(config.total_epochs, batches.steps_per_epoch)
   sampler = sampler_config.sampler(
     config, space, member, batches.steps_per_epoch
   )
+  check_paths(config, samplers.paths(sampler))
   net = member
   if config.sampler.name == 'mixture':
     net = supernets.Mixture(member, config.sampler.members)
@@ -254,6 +276,7 @@ def experiment(
       crop_padding=0,
       flip=False,
       dtype=dtype(config.precision),
+      placing=placing,
     )
     batches = data.with_rewards(batches, rewards)
   held_out = splits(
@@ -276,15 +299,17 @@ def experiment(
     net=net,
     trained_net=trained_net,
     sampler=sampler,
-    init_state=lambda: step.init_state(
-      trained_net,
-      sampler,
-      updates,
-      count,
-      supernets.init(
-        trained_net, sampler.route(first, some_1xE)[0], config.seed
-      ),
-      images=batches.order.init(),
+    init_state=lambda: placing.everywhere(
+      step.init_state(
+        trained_net,
+        sampler,
+        updates,
+        count,
+        supernets.init(
+          trained_net, sampler.route(first, some_1xE)[0], config.seed
+        ),
+        images=batches.order.init(),
+      )
     ),
     step_fn=step.make_step(
       trained_net,
@@ -295,6 +320,8 @@ def experiment(
       seed=config.seed,
       label_smoothing=config.optimizer.label_smoothing,
       reward_every=config.sampler.reward_every,
+      groups=config.supernet.bn_groups,
+      layout=layout,
     ),
     training=batches,
     held_out=held_out,
@@ -303,18 +330,29 @@ def experiment(
   )
 
 
+def check_paths(config: Config, paths: int) -> None:
+  """Raises ValueError where a mesh cannot share so many paths evenly."""
+  if paths % config.mesh.paths:
+    raise ValueError(
+      f'mesh.paths {config.mesh.paths} does not divide the {paths} '
+      f'architectures of a step of sampler {config.sampler.name}: set '
+      'mesh.paths or sampler.paths.'
+    )
+
+
 def batches_of(
   config: Config,
   space: spaces.Space,
   loaded: data.DataSet,
   train_T: Int[np.ndarray, ' T'],
+  placing: data.Placing,
 ) -> data.Training:
   """Those of a supernet: under its budget, in the order its sampler asks for.
 
   Raises ValueError where images that are streamed should be drawn by
   importance.
   """
-  batches = training(config, loaded, train_T)
+  batches = training(config, loaded, train_T, placing)
   batches = batches._replace(
     steps_per_epoch=sampler_config.steps_per_epoch(
       config, space, batches.steps_per_epoch

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 
-from jaxnas import runs, validation
+from jaxnas import allocator, locks, runs, validation
 from jaxnas.config import ALTERNATIVES, Config, Density, load
 
 STOPPED = 143
@@ -57,7 +57,7 @@ def parse(command: type[C], argv: Sequence[str] | None = None) -> C:
     if flags.config is not None:
       config = load(flags.config)
     elif flags.run is not None:
-      config = runs.read_config(flags.run)
+      config = runs.read_config(flags.run).on_one_device()
     elif flags.resume and flags.workdir is not None:
       config = runs.read_config(flags.workdir)
     elif asks_help(argv):
@@ -203,6 +203,7 @@ def usage_errors() -> Iterator[None]:
   try:
     yield
   except (ValueError, OSError, MemoryError) as error:
+    locks.release()
     print(f'error: {_line(error)}', file=sys.stderr)
     raise SystemExit(2) from error
 
@@ -222,6 +223,7 @@ def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
 
   `stopped` says how to go on; None: with --resume.
   """
+  from jaxnas.training.digests import Different
   from jaxnas.training.preemption import Stopped
 
   try:
@@ -233,18 +235,24 @@ def outcome(workdir: Path, stopped: str | None = None) -> Iterator[None]:
       file=sys.stderr,
     )
     raise SystemExit(STOPPED) from None
+  except Different as error:
+    print(f'error: {_line(error)}', file=sys.stderr)
+    raise SystemExit(2) from error
   except (ArithmeticError, OSError, runs.Damaged) as error:
     # Of training, of the disk or the images, and of files of the run.
     print(f'error: {_line(error)}', file=sys.stderr)
     raise SystemExit(1) from error
+  finally:
+    locks.release()
 
 
-def keep_compiled() -> None:
-  """Keeps compiled programs in the user's own cache, never a shared one.
+def prepare_process() -> None:
+  """Before JAX computes: keeps freed memory, and compiled programs.
 
-  What is cached is trusted code. JAX_COMPILATION_CACHE_DIR, where set, is
-  left to JAX.
+  These in the user's own cache, never a shared one: what is cached is trusted
+  code. JAX_COMPILATION_CACHE_DIR, where set, is left to JAX.
   """
+  allocator.keep_freed()
   import jax
 
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:

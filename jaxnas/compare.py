@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import build
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     what = to_compare(args, workdir)
     base = dataclasses.replace(args.experiment, debias=_alone(args.experiment))
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   seeds = range(base.seed, base.seed + what['seeds'])
   with cli.outcome(workdir), Preemption() as preemption:
     results = compare(configs, seeds, workdir, table, loaded, preemption)
-  runs.write_json(workdir / 'results.json', results)
+    runs.write_json(workdir / 'results.json', results)
   compare_tables.show(results)
   compare_tables.draw(results, workdir / 'compare.png')
   failed = [

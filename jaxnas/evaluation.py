@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas import progress, recalibration, spread
+from jaxnas import processes, progress, recalibration, spread
 from jaxnas.spread import Block
 from jaxnas.walk import trunk
 
@@ -47,7 +47,7 @@ def accuracies(
   Batch normalisation uses each batch's statistics, running ones where the net
   keeps them, or those that each architecture has on calibration batches.
   Images are split into nearly equal batches of at most `batch_size`, the same
-  for every architecture. Architectures are spread over this process's devices;
+  for every architecture. Architectures are spread over all devices;
   those of a sequential net that start alike share their forward pass, but for
   calibrated ones.
 
@@ -85,7 +85,7 @@ def accuracies(
     done=done,
   ):
     real_C = block.real_C
-    hits_AxN[block.indices_C[real_C], n] = np.asarray(block.values)[real_C]
+    hits_AxN[block.indices_C[real_C], n] = processes.fetch(block.values)[real_C]
     keep(hits_AxN)
   return hits_AxN.sum(axis=1) / images
 

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   # JAX and what needs it come after the flags, so that `--help` is quick.
   from jaxnas import export_weights
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     check_empty(workdir)
     arch = which(args, config)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import cli, measure_tables, runs, spaces, trained
+from jaxnas import cli, locks, measure_tables, runs, spaces, trained
 from jaxnas.config import Config
 from jaxnas.measure_flags import configs_of, parse, seen_with
 from jaxnas.validation import at_most
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import build, density_config
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     configs = configs_of(args, run)
     archs_AxE = choose(spaces.get(run.space), args.archs, run.seed)
@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       density_config.check_archs(config, experiment.net, routed_AxF)
     state = trained.newest(experiment, args.run)
     runs.make_workdir(workdir)
+    locks.keep(workdir)
   print(
     f'{args.run}: the checkpoint is at step {int(state.step)} of '
     f'{experiment.steps}'

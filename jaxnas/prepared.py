@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnas import runs
+from jaxnas import locks, runs
 
 
 class Prepared(NamedTuple):
@@ -51,6 +52,8 @@ def once(
 ) -> Prepared:
   """Leaves what is there alone, or renames what has been written.
 
+  Waits for another process that makes the same, and leaves that alone then.
+
   Args:
     final: a file or folder.
     write: takes where to write it, and a folder for what is in between.
@@ -58,24 +61,48 @@ def once(
     otherwise: what it is if not.
   """
   if final.exists():
-    if whole():
-      return Prepared(final, made=False)
-    raise ValueError(f'{final} is in the way and {otherwise}: move it away.')
-  with _scratch(final.parent) as scratch:
-    complete = scratch / final.name
-    write(complete, scratch)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(complete, final)
+    return _left_alone(final, whole, otherwise)
+  with _parents(final), locks.waited_for(_beside(final, '.lock')):
+    if final.exists():
+      return _left_alone(final, whole, otherwise)
+    with _scratch(final) as scratch:
+      complete = scratch / final.name
+      write(complete, scratch)
+      os.rename(complete, final)
   return Prepared(final, made=True)
 
 
-@contextlib.contextmanager
-def _scratch(parent: Path) -> Iterator[Path]:
-  """A folder that goes again, on the same disk, so that renaming is atomic.
+def _left_alone(
+  final: Path, whole: Callable[[], bool], otherwise: str
+) -> Prepared:
+  if whole():
+    return Prepared(final, made=False)
+  raise ValueError(f'{final} is in the way and {otherwise}: move it away.')
 
-  It stands in the nearest parent that exists: a failure leaves no folders.
-  """
-  parent = parent.absolute()
-  there = next(path for path in (parent, *parent.parents) if path.exists())
-  with tempfile.TemporaryDirectory(prefix='.jaxnas-', dir=there) as name:
+
+@contextlib.contextmanager
+def _parents(final: Path) -> Iterator[None]:
+  """Those that were not there and stay empty go again."""
+  missing = [path for path in final.absolute().parents if not path.exists()]
+  try:
+    yield
+  finally:
+    # The nearest first; from one that holds something they stay.
+    with contextlib.suppress(OSError):
+      for path in missing:
+        path.rmdir()
+
+
+@contextlib.contextmanager
+def _scratch(final: Path) -> Iterator[Path]:
+  """A folder that goes again, on the same disk, so that renaming is atomic."""
+  prefix = _beside(final, '-').name
+  # Of a process that was killed: this one has the lock.
+  for left in final.parent.glob(f'{prefix}*'):
+    shutil.rmtree(left, ignore_errors=True)
+  with tempfile.TemporaryDirectory(prefix=prefix, dir=final.parent) as name:
     yield Path(name)
+
+
+def _beside(final: Path, suffix: str) -> Path:
+  return final.with_name(f'.jaxnas-{final.name}{suffix}')

@@ -15,6 +15,8 @@ from rich.progress import (
   TimeRemainingColumn,
 )
 
+from jaxnas import runs
+
 T = TypeVar('T')
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -27,11 +29,12 @@ def bar(
   """Yields advance(count, text); the text stands behind the bar.
 
   Args:
-    label: what is going on; None shows nothing.
+    label: what is going on; None shows nothing, and so does a process that
+      writes nothing.
     total: units of work.
     done: those that an earlier run did.
   """
-  if label is None:
+  if label is None or not runs.writes():
     yield lambda count, text: None
     return
   console = Console(stderr=True)

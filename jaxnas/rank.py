@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from jaxnas import cli, correlation, runs, tables, train, trained
+from jaxnas import cli, correlation, locks, runs, tables, train, trained
 from jaxnas.spaces import Space
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import ranking
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     experiment, state = trained.load(args.run, config, args.ranking)
     table = train.find_table(config, args.run, args.table)
     runs.make_workdir(workdir)
+    locks.keep(workdir)
   stopped = 'stopped, nothing lost: the same command goes on'
   with cli.outcome(workdir, stopped), Preemption() as preemption:
     ranking.predict(

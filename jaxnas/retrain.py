@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import build
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     arch = which(args, workdir)
     built = build.stand_alone(config, arch)
@@ -74,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       workdir / 'results.jsonl',
       preemption.check,
     )
-  if arch is None:
-    finish_all(built, config, accuracy_AxS[form_A], workdir / 'table.json')
-  else:
-    finish_one(built, config, arch, accuracy_AxS[0], workdir)
+    if arch is None:
+      finish_all(built, config, accuracy_AxS[form_A], workdir / 'table.json')
+    else:
+      finish_one(built, config, arch, accuracy_AxS[0], workdir)
   return 0
 
 
@@ -237,9 +237,9 @@ def retrain(
     ):
       accuracy = trainer(space.parse(arch), seed)
       done[arch, seed] = accuracy
-      stream.write(
-        json.dumps({'arch': arch, 'seed': seed, 'accuracy': accuracy}) + '\n'
-      )
+      row = {'arch': arch, 'seed': seed, 'accuracy': accuracy}
+      with runs.naming(results):
+        stream.write(json.dumps(row) + '\n')
   return np.array([done[pair] for pair in wanted]).reshape(len(archs_AxE), -1)
 
 

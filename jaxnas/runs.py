@@ -1,24 +1,30 @@
 """The run directory: what a run writes, and any figure is redrawn from.
 
 config.json, environment.json, metrics.jsonl, checkpoints/, density.npz,
-samples.npz, predictions.npz, correlation.json.
+samples.npz, predictions.npz, correlation.json, ledger.json.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from jaxnas import strict_json
+from jaxnas import locks, strict_json
 from jaxnas.config import Config, differences, from_json, to_json
+
+# About when this process began.
+START_S = time.monotonic()
 
 # What no log may keep: who an address is asked as, and what a flag or a
 # variable holds whose name says that it is secret.
@@ -45,11 +51,13 @@ def new_workdir(config_file: str) -> Path:
 
 
 def open_run(workdir: Path, config: Config, *, resume: bool) -> None:
-  """Makes or reopens a run directory.
+  """Makes or reopens a run directory, and keeps other processes out of it.
 
-  Raises ValueError where a run would be overwritten, or where the experiment
-  to resume is another one.
+  Raises ValueError where a run would be overwritten, where the experiment to
+  resume is another one, or where another process is at it.
   """
+  make_workdir(workdir)
+  locks.keep(workdir)
   existing = (workdir / 'config.json').exists()
   if existing and not resume:
     raise ValueError(
@@ -62,7 +70,6 @@ def open_run(workdir: Path, config: Config, *, resume: bool) -> None:
       f'{workdir} is a run with {name} {theirs}, not {ours}: resume it as it '
       'is, or choose another --workdir.'
     )
-  make_workdir(workdir)
   write_text(workdir / 'config.json', to_json(config))
 
 
@@ -120,11 +127,56 @@ def without_secrets(text: str) -> str:
   return _SECRETS.sub(lambda found: f'{found["sep"] or ""}***', text)
 
 
-def write_text(file: Path, text: str) -> None:
-  """All of it or nothing: written beside, then renamed."""
+_writes = True
+
+
+def leave_writing() -> None:
+  """From here on another process of the run writes what this one would."""
+  global _writes
+  _writes = False
+
+
+def writes() -> bool:
+  """Whether what this process writes is kept."""
+  return _writes
+
+
+@contextlib.contextmanager
+def whole(file: Path) -> Iterator[IO[bytes]]:
+  """All of it or nothing: written beside, then renamed.
+
+  Raises OSError naming the file.
+  """
+  if not _writes:
+    yield io.BytesIO()
+    return
   part = file.with_name(f'{file.name}.part')
-  part.write_text(text)
-  part.replace(file)
+  try:
+    with naming(file), part.open('wb') as stream:
+      yield stream
+      stream.flush()
+      # Else a power cut could leave the name without the content.
+      os.fsync(stream.fileno())
+    part.replace(file)
+  finally:
+    part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(file: Path) -> Iterator[None]:
+  """Errors of the disk say which file, which writing alone does not."""
+  try:
+    yield
+  except OSError as error:
+    if error.filename is None and error.errno is not None:
+      raise OSError(error.errno, error.strerror, str(file)) from error
+    raise
+
+
+def write_text(file: Path, text: str) -> None:
+  """As `whole`."""
+  with whole(file) as stream:
+    stream.write(text.encode())
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -201,11 +253,9 @@ def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """As `write_text`; read it with `read_npz`."""
-  part = file.with_name(f'{file.name}.part')
-  with part.open('wb') as stream:
+  """As `whole`; read it with `read_npz`."""
+  with whole(file) as stream:
     np.savez(stream, allow_pickle=False, **arrays)
-  part.replace(file)
 
 
 def read_npz(

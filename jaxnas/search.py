@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jaxnas import (
   cli,
+  locks,
   runs,
   search_tables,
   strict_json,
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   from jaxnas import ranking, searchers
   from jaxnas.training.preemption import Preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
     for name, low, high in RANGES:
       validation.within(f'--{name}', getattr(args, name), low, high)
@@ -235,9 +236,11 @@ def make(
 def open_search(args: Search, workdir: Path) -> None:
   """Makes or reopens the folder of a search.
 
-  Raises ValueError where a search would be overwritten, or where the one to
-  resume is another one.
+  Raises ValueError where a search would be overwritten, where the one to
+  resume is another one, or where another process is at it.
   """
+  runs.make_workdir(workdir)
+  locks.keep(workdir)
   where = dataclasses.replace(args, run=args.run.resolve())
   flags = json.loads(json.dumps(dataclasses.asdict(where), default=str))
   for name in ('resume', 'top', 'table', 'workdir'):
@@ -256,7 +259,6 @@ def open_search(args: Search, workdir: Path) -> None:
           f'{workdir} is a search with {name} {before.get(name)}, not {value}: '
           'resume it as it is, or choose another --workdir.'
         )
-  runs.make_workdir(workdir)
   runs.write_json(file, flags)
 
 

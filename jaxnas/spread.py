@@ -1,11 +1,11 @@
-"""Many architectures in one program, spread over this process's devices."""
+"""Many architectures in one program, spread over the devices there are."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Bool, Int
 
 ARCHS = 'archs'
@@ -27,16 +27,25 @@ class Block(NamedTuple):
 
 
 def devices() -> Mesh:
-  """This process's devices, along one axis of architectures."""
-  local = jax.local_devices()
+  """Those of all processes, along one axis of architectures."""
   return jax.make_mesh(
-    (len(local),), (ARCHS,), axis_types=(AxisType.Auto,), devices=local
+    (len(jax.devices()),), (ARCHS,), axis_types=(AxisType.Auto,)
   )
 
 
 def everywhere(tree: Any) -> Any:
   """A pytree of arrays, whole on every device."""
-  return jax.device_put(tree, NamedSharding(devices(), PartitionSpec()))
+  return put(tree, NamedSharding(devices(), PartitionSpec()))
+
+
+def put(tree: Any, whole: Sharding) -> Any:
+  """As `jax.device_put`, also on devices of several processes.
+
+  Each of them brings the same arrays.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(tree, whole)
+  return jax.jit(lambda tree: tree, out_shardings=whole)(tree)
 
 
 def over_archs(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -71,8 +80,8 @@ def blocks(
     count: how many there are; none are no block.
     per_device: at most so many of a block on each device.
   """
-  local = len(jax.local_devices())
-  length = local * min(per_device, max(-(-count // local), 1))
+  number = len(jax.devices())
+  length = number * min(per_device, max(-(-count // number), 1))
   for start in range(0, count, length):
     indices_C = np.arange(start, start + length)
     yield np.minimum(indices_C, count - 1), indices_C < count

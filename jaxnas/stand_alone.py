@@ -155,7 +155,7 @@ def last_state(
     like = first_state(
       config, built, supernets.init(built.net, _some(built), 0)
     )
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, read_only=True) as checkpoints:
       if last in checkpoints.steps():
         return checkpoints.restore(last, like)[0]
   raise FileNotFoundError(
@@ -180,17 +180,20 @@ def _fit_with_checkpoints(
   config: Config,
   folder: Path,
 ) -> 'TrainState':
-  """From the newest checkpoint in the folder to the end."""
+  """From the newest good checkpoint in the folder to the end."""
   from jaxnas import build
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.metrics import MetricsFile
 
   with Checkpoints(
-    folder / 'checkpoints', keep=config.checkpoint.keep
+    folder / 'checkpoints',
+    keep=config.checkpoint.keep,
+    facts=build.facts(config),
+    on_error=config.checkpoint.on_error,
   ) as checkpoints:
     window = []
-    if steps := checkpoints.steps():
-      state, notes = checkpoints.restore(steps[-1], state)
+    if found := checkpoints.newest(state):
+      state, notes = found
       window = notes['window']
       skipped.update(notes['skipped'])
       print(f'{folder}: goes on at step {int(state.step)}')

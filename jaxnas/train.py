@@ -7,17 +7,19 @@ import dataclasses
 import functools
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnas import cli, runs, spaces, tables
+from jaxnas import cli, processes, runs, spaces, tables
 from jaxnas.config import Config, differences
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
+  from jaxnas.ledger import Ledger
   from jaxnas.training.preemption import Preemption
   from jaxnas.training.step import TrainState
 
@@ -40,18 +42,24 @@ class Train(cli.Command):
   """Ground truth to correlate with. Default: the table shipped, if any."""
   warmup_from: Path | None = None
   """A run whose warm-up to take over instead of repeating it."""
+  distributed: processes.Distributed = dataclasses.field(
+    default_factory=processes.Distributed
+  )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   args = cli.parse(Train, argv)
   config = args.experiment
-  workdir = args.workdir or runs.new_workdir(args.config or 'run')
   # JAX and what needs it come after the flags, so that `--help` is quick.
   from jaxnas import build, rank
-  from jaxnas.training.preemption import Preemption
+  from jaxnas.training import preemption
 
-  cli.keep_compiled()
+  cli.prepare_process()
   with cli.usage_errors():
+    processes.start(args.distributed)
+    workdir = args.workdir or Path(
+      processes.agreed(str(runs.new_workdir(args.config or 'run')))
+    )
     table = find_table(config, workdir, args.table)
     if config.ranking.every_epochs is not None and table is None:
       raise ValueError(
@@ -61,27 +69,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     warmup = args.warmup_from and check_warmup(
       args.warmup_from, config, experiment.warmup_steps
     )
-    runs.open_run(workdir, config, resume=args.resume)
+    open_run = functools.partial(runs.open_run, resume=args.resume)
+    processes.by_first(lambda: open_run(workdir, config))
   print(f'{workdir}: {config.space} on {config.data.name}')
-  with cli.outcome(workdir), Preemption() as preemption:
+  with (
+    cli.outcome(workdir),
+    processes.together(workdir),
+    preemption.of_processes() as stop,
+  ):
     results = {
       'debiased' if config.debiases else 'undebiased': train(
-        experiment, workdir, table, warmup_from=warmup, preemption=preemption
+        experiment,
+        workdir,
+        table,
+        warmup_from=warmup,
+        preemption=stop,
+        since_s=runs.START_S,
       )
     }
     if config.debias.baseline:
       # Debiasing lives in the sampler's state: data and programs are shared.
       twin = dataclasses.replace(experiment, config=config.undebiased())
       folder = workdir / 'undebiased'
-      runs.open_run(folder, twin.config, resume=True)
+      processes.by_first(
+        lambda: runs.open_run(folder, twin.config, resume=True)
+      )
       results['undebiased'] = train(
         twin,
         folder,
         table,
         warmup_from=workdir,
-        preemption=preemption,
+        preemption=stop,
       )
-    rank.show(results)
+    if processes.first():
+      rank.show(results)
     if experiment.skipped:
       print(
         f'warning: {len(experiment.skipped)} unreadable images were replaced '
@@ -97,6 +118,7 @@ def train(
   *,
   warmup_from: Path | None = None,
   preemption: 'Preemption | None' = None,
+  since_s: float | None = None,
 ) -> dict[str, Any]:
   """Trains and ranks, or goes on with it, in `workdir`.
 
@@ -107,13 +129,16 @@ def train(
     warmup_from: a run directory whose checkpoint at the end of the warm-up
       is the start, unless `workdir` has a checkpoint of its own.
     preemption: an active one, whose signals stop the run after saving.
+    since_s: of `time.monotonic`, when its ledger begins; None: now.
 
   Returns:
-    What correlation.json holds.
+    What correlation.json holds; nothing in processes but the first.
   """
-  from jaxnas import compute, rank, ranking
+  from jaxnas import compute, ledger, rank, ranking
   from jaxnas.training.preemption import Preemption
 
+  if since_s is None:
+    since_s = time.monotonic()
   preemption = preemption or Preemption()
   runs.write_json(
     workdir / 'environment.json',
@@ -123,11 +148,18 @@ def train(
     tables.dump(table, workdir / 'table.json', data=experiment.config.data.name)
   predictions = workdir / 'predictions.npz'
   archs_AxE = experiment.ranking_archs_AxE
-  if not predictions.exists():
-    state = train_supernet(experiment, workdir, table, warmup_from, preemption)
-    ranking.predict(experiment, state, archs_AxE, workdir, preemption.check)
+  with ledger.Ledger(workdir / ledger.FILE, since_s) as book:
+    if not processes.agreed(predictions.exists()):
+      state = train_supernet(
+        experiment, workdir, table, warmup_from, preemption, book
+      )
+      with book.of('rank'):
+        ranking.predict(experiment, state, archs_AxE, workdir, preemption.check)
+  if not processes.first():
+    return {}
   spent = compute.spent(experiment)
   print(f'{workdir}: {compute.describe(spent)}')
+  print(f'{workdir}: {book.describe()}')
   return rank.summarize(experiment, workdir, table, compute=spent)
 
 
@@ -137,8 +169,9 @@ def train_supernet(
   table: tables.Table | None,
   warmup_from: Path | None,
   preemption: 'Preemption',
+  book: 'Ledger',
 ) -> 'TrainState':
-  """From the newest checkpoint to the end."""
+  """From the newest good checkpoint to the end."""
   from jaxnas import build, debiasing, density_log, ranking, rebuilding
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
@@ -149,25 +182,48 @@ def train_supernet(
   state, notes = experiment.init_state(), {'window': [], 'skipped': []}
 
   def look(state: 'TrainState', epoch: int) -> None:
-    density_log.write(experiment, state, epoch, workdir, preemption.check)
-    if row := ranking.report(experiment, state, epoch, table, preemption.check):
+    with book.of('density'):
+      density_log.write(experiment, state, epoch, workdir, preemption.check)
+    with book.of('rank'):
+      row = ranking.report(experiment, state, epoch, table, preemption.check)
+    if row:
       metrics.write(int(state.step), row)
 
   def before_epoch(state: 'TrainState', epoch: int) -> 'TrainState':
     look(state, epoch)
     # The density is solved for against the proposal as it is from here on.
-    state = rebuilding.rebuild(experiment, state, epoch, preemption.check)
-    return debiasing.debias(experiment, state, epoch, workdir, preemption.check)
+    with book.of('rank'):
+      state = rebuilding.rebuild(experiment, state, epoch, preemption.check)
+    with book.of('density'):
+      return debiasing.debias(
+        experiment, state, epoch, workdir, preemption.check
+      )
+
+  def save(state: 'TrainState', window: Any) -> None:
+    with book.of('checkpoint'):
+      checkpoints.save(
+        state, {'window': window, 'skipped': sorted(experiment.skipped)}
+      )
+    book.saved(int(state.step))
+
+  def record(step: int, row: Mapping[str, float]) -> None:
+    metrics.write(step, row)
+    book.save()
 
   with Checkpoints(
     workdir / 'checkpoints',
     keep=config.checkpoint.keep,
     always_keep=[warmup_steps],
+    facts=build.facts(config),
+    on_error=config.checkpoint.on_error,
   ) as checkpoints:
-    if steps := checkpoints.steps():
-      state, notes = checkpoints.restore(steps[-1], state)
+    if found := checkpoints.newest(state):
+      state, notes = found
+      # What a finished training has ranked since then is kept.
+      if int(state.step) < experiment.steps:
+        book.restarted(int(state.step))
     elif warmup_from is not None and warmup_steps:
-      with Checkpoints(warmup_from / 'checkpoints') as warmup:
+      with Checkpoints(warmup_from / 'checkpoints', read_only=True) as warmup:
         state, notes = warmup.restore(warmup_steps, state)
       density_log.take_over(config, warmup_from, workdir)
     experiment.skipped.update(notes['skipped'])
@@ -176,27 +232,27 @@ def train_supernet(
     metrics = MetricsFile(
       workdir / 'metrics.jsonl', int(state.step), build.mirrors(config, workdir)
     )
-    state = fit(
-      state,
-      experiment.step_fn,
-      functools.partial(experiment.training.feed, config.seed),
-      Schedule(
-        steps_per_epoch=experiment.training.steps_per_epoch,
-        epochs=config.total_epochs,
-        log_every=config.logging.every_steps,
-        save_every=config.checkpoint.every_epochs,
-        also_save=(config.warmup_epochs,),
-      ),
-      before_epoch=before_epoch,
-      save=lambda state, window: checkpoints.save(
-        state, {'window': window, 'skipped': sorted(experiment.skipped)}
-      ),
-      record=metrics.write,
-      window=notes['window'],
-      images_per_step=config.data.batch_size * experiment.paths,
-      guessing_loss=math.log(experiment.space.classes),
-      preemption=preemption,
-    )
+    with book.of('train'):
+      state = fit(
+        state,
+        experiment.step_fn,
+        lambda step: book.waiting(experiment.training.feed(config.seed, step)),
+        Schedule(
+          steps_per_epoch=experiment.training.steps_per_epoch,
+          epochs=config.total_epochs,
+          log_every=config.logging.every_steps,
+          save_every=config.checkpoint.every_epochs,
+          also_save=(config.warmup_epochs,),
+          save_minutes=config.checkpoint.every_minutes,
+        ),
+        before_epoch=before_epoch,
+        save=save,
+        record=record,
+        window=notes['window'],
+        images_per_step=config.data.batch_size * experiment.paths,
+        guessing_loss=math.log(experiment.space.classes),
+        preemption=preemption,
+      )
   look(state, config.total_epochs)
   runs.write_npz(
     workdir / 'samples.npz',

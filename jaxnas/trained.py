@@ -59,7 +59,7 @@ def parse(
   with cli.usage_errors():
     run = cli.peek(argv).run or run
     if run is not None:
-      config = runs.read_config(run)
+      config = runs.read_config(run).on_one_device()
     elif cli.asks_help(argv):
       config = Config()
     else:
@@ -119,10 +119,10 @@ def best_arch(run: Path) -> str:
 
 
 def newest(experiment: 'Experiment', run: Path) -> 'TrainState':
-  """The state of the newest checkpoint.
+  """The state of the newest good checkpoint.
 
-  Raises FileNotFoundError where there is none, ValueError where another
-  command wrote the folder.
+  Raises FileNotFoundError where there is none, ValueError where all are
+  damaged or another command wrote the folder.
   """
   from jaxnas.training.checkpoint import Checkpoints
 
@@ -133,9 +133,9 @@ def newest(experiment: 'Experiment', run: Path) -> 'TrainState':
       )
   folder = run / 'checkpoints'
   if folder.is_dir():
-    with Checkpoints(folder) as checkpoints:
-      if steps := checkpoints.steps():
-        return checkpoints.restore(steps[-1], experiment.init_state())[0]
+    with Checkpoints(folder, read_only=True) as checkpoints:
+      if found := checkpoints.newest(experiment.init_state()):
+        return found[0]
   raise FileNotFoundError(
     f'{run} has no checkpoint: train it further with --workdir {run} --resume.'
   )

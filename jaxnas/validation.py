@@ -27,6 +27,7 @@ RANGES: dict[str, tuple[float, float]] = {
   'data.crop_padding': (0, MOST),
   'data.size': (8, 8192),
   'data.workers': (0, 4096),
+  'supernet.bn_groups': (1, MOST),
   'sampler.paths': (1, 65536),
   'sampler.cost_bins': (1, MOST),
   'sampler.rebuilds': (1, MOST),
@@ -51,6 +52,8 @@ RANGES: dict[str, tuple[float, float]] = {
   'ranking.calibration_batches': (1, MOST),
   'ranking.every_epochs': (1, MOST),
   'ranking.sample': (2, MOST),
+  'mesh.data': (1, 65536),
+  'mesh.paths': (1, 65536),
   'checkpoint.every_epochs': (1, MOST),
   'checkpoint.keep': (1, MOST),
   'logging.every_steps': (1, MOST),
@@ -60,6 +63,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 POSITIVE = (
+  'checkpoint.every_minutes',
   'data.train_fraction',
   'debias.temperature',
   'debias.effective_fraction',
@@ -207,6 +211,35 @@ def validate(config: Config) -> None:
     raise ValueError(
       f'optimizer.floor_lr {config.optimizer.floor_lr} is above '
       f'optimizer.peak_lr {config.optimizer.peak_lr}.'
+    )
+  _check_parts(config)
+
+
+def _check_parts(config: Config) -> None:
+  """Raises ValueError where batch, groups and mesh do not divide."""
+  batch, groups = config.data.batch_size, config.supernet.bn_groups
+  devices, paths = config.mesh.data, config.mesh.paths
+  for name, parts in (('supernet.bn_groups', groups), ('mesh.data', devices)):
+    if batch % parts:
+      raise ValueError(
+        f'data.batch_size {batch} does not divide into {name} {parts} equal '
+        'parts.'
+      )
+  if groups > 1 and batch < 2 * groups:
+    raise ValueError(
+      f'supernet.bn_groups {groups} of data.batch_size {batch} have '
+      f'{batch // groups} image each; statistics need 2.'
+    )
+  if groups % devices and devices % groups:
+    raise ValueError(
+      f'supernet.bn_groups {groups} and mesh.data {devices}: one must be a '
+      'multiple of the other.'
+    )
+  if paths > 1 and groups % devices:
+    raise ValueError(
+      f'mesh.paths {paths} with mesh.data {devices} needs at least as many '
+      f'supernet.bn_groups, not {groups}: devices on different paths cannot '
+      'wait for each other.'
     )
 
 

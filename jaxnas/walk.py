@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -123,10 +122,10 @@ def trunk(net: Any) -> Callable[..., Iterator[Block]]:
 
   def visit(variables, archs_AxE, batches):
     variables = everywhere(variables)
-    indices_MxD, real_MxD = columns(archs_AxE, len(jax.local_devices()))
+    indices_MxD, real_MxD = columns(archs_AxE, len(jax.devices()))
     values = walk(
       archs_AxE[indices_MxD],
-      root((variables, everywhere(batches)), jnp.arange(indices_MxD.shape[1])),
+      root((variables, everywhere(batches)), np.arange(indices_MxD.shape[1])),
       lambda e, x, ops_D: position(e)(variables, (x, ops_D.astype(np.int32))),
     )
     yield from map(Block, indices_MxD, real_MxD, values)

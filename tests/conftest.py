@@ -21,7 +21,7 @@ def compiled(tmp_path_factory):
   os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
   jax.config.update('jax_compilation_cache_dir', folder)
   compilation_cache.reset_cache()
-  cli.keep_compiled()
+  cli.prepare_process()
 
 
 @pytest.fixture(scope='session')

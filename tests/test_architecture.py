@@ -11,8 +11,27 @@ ROOT = Path(jaxnas.__file__).parent
 
 # From the ground up; a room may import itself and what stands below it.
 FLOORS = (
-  {'config', 'names', 'spaces', 'correlation', 'streams', 'strict_json'},
-  {'validation', 'figures', 'runs', 'prepared', 'progress', 'spread', 'walk'},
+  {
+    'allocator',
+    'config',
+    'names',
+    'spaces',
+    'correlation',
+    'streams',
+    'strict_json',
+  },
+  {
+    'ledger',
+    'locks',
+    'validation',
+    'figures',
+    'runs',
+    'prepared',
+    'processes',
+    'progress',
+    'spread',
+    'walk',
+  },
   {'tables', 'nn', 'density', 'samplers', 'data'},
   {'supernets'},
   {'training', 'recalibration', 'evaluation', 'artifact'},

@@ -25,7 +25,6 @@ from jaxnas.bench import (  # noqa: E402
   torch_data,
   torch_end_to_end,
   torch_nets,
-  torch_step,
   torch_weights,
 )
 
@@ -47,10 +46,9 @@ PIECES = {'steps': 4, 'gradients': 3, 'ranked': 3}
 
 
 @pytest.fixture(autouse=True)
-def as_it_was(monkeypatch):
-  """Threads and malloc are this process's, and other tests have it next."""
+def as_it_was():
+  """Threads are this process's, and other tests have it next."""
   threads = torch.get_num_threads()
-  monkeypatch.setattr(torch_step, 'tune_allocator', lambda: False)
   yield
   torch.set_num_threads(threads)
 

@@ -58,7 +58,7 @@ def test_four_devices_find_what_one_finds(of_four, of_one, held):
 def test_blocks_cover_all_once_and_are_equally_long(
   monkeypatch, devices, per_device, count
 ):
-  monkeypatch.setattr(jax, 'local_devices', lambda: [None] * devices)
+  monkeypatch.setattr(jax, 'devices', lambda: [None] * devices)
   blocks = list(spread.blocks(count, per_device))
   length = len(blocks[0][0])
   assert length % devices == 0 and length <= devices * per_device

@@ -315,31 +315,17 @@ def test_inputs_are_functions_of_the_seed():
     assert (mine != other).any()
 
 
-TUNED = """
-import gc, torch
-from jaxnas.bench import torch_step
-
-def resident_mb():
-  return int(open('/proc/self/statm').read().split()[1]) * 4096 >> 20
-
-def left_mb():
-  before = resident_mb()
-  torch.ones(64 << 20, dtype=torch.uint8)
-  return resident_mb() - before
-
-torch_step.use_pinned_cores()
-print(left_mb(), torch_step.tune_allocator(), left_mb())
-print(torch.get_num_threads())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != 'linux', reason='glibc and /proc')
-def test_the_allocator_keeps_memory_and_threads_are_the_cores():
-  out = run_alone(TUNED, 'taskset', '-c', '0')
-  before, tuned, after, threads = out.split()
-  assert int(before) < 10 and tuned == 'True' and int(after) > 50
-  assert threads == '1'
+def test_threads_are_the_cores():
+  out = run_alone(
+    'import torch\n'
+    'from jaxnas.bench import torch_step\n'
+    'torch_step.use_pinned_cores()\n'
+    'print(torch.get_num_threads())',
+    'taskset',
+    '-c',
+    '0',
+  )
+  assert out.split() == ['1']
 
 
 def test_only_the_baselines_import_torch():

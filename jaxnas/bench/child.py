@@ -9,6 +9,8 @@ import json
 import os
 import sys
 
+from jaxnas import allocator
+
 
 def main() -> None:
   # Answers have a pipe of their own: libraries print to standard output, and
@@ -24,6 +26,8 @@ def main() -> None:
   def answer(value: float | None) -> None:
     print(json.dumps(value), file=answers, flush=True)
 
+  # Of both sides, before their libraries start threads.
+  allocator.keep_freed()
   function, kwargs = json.loads(questions.readline())
   module, _, name = function.partition(':')
   measure = getattr(importlib.import_module(module), name)(**kwargs)

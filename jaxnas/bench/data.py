@@ -97,7 +97,6 @@ def torch_photos(
   from jaxnas.bench import torch_data, torch_step
 
   torch_step.use_pinned_cores()
-  torch_step.tune_allocator()
   folder = write_photos(photos, seed)
   loaded: Any = data.load('imagenet', folder.name, size=size, workers=workers)
   batches = torch_data.batches(
@@ -127,7 +126,6 @@ def torch_cifar(
   from jaxnas.bench import torch_data, torch_step
 
   torch_step.use_pinned_cores()
-  torch_step.tune_allocator()
   source = noise(images, seed)
   batches = torch_data.batches(
     torch_data.Resident(source.x_train, source.y_train, PADDING, seed),

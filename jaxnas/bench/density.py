@@ -55,7 +55,6 @@ def torch_by_pairs(
   from jaxnas.bench import torch_density, torch_step
 
   torch_step.use_pinned_cores()
-  torch_step.tune_allocator()
   features_AxD = features(rows, columns, seed)
   torch_density.inverse_mean_distance(features_AxD[:64])
   return _timed(lambda: torch_density.inverse_mean_distance(features_AxD))

@@ -136,7 +136,6 @@ def torch_by_path(
   from jaxnas.bench import torch_end_to_end, torch_step
 
   torch_step.use_pinned_cores()
-  torch_step.tune_allocator()
   of = spaces.get(space)
   whole = torch_end_to_end.Whole(
     of,

@@ -155,7 +155,6 @@ def _torch(
   from jaxnas.bench import torch_nets, torch_step
 
   torch_step.use_pinned_cores()
-  torch_step.tune_allocator()
   subject, device = _subject(**given), torch_step.best_device()
   net = torch_nets.build(subject.space).to(device)
   batch = (

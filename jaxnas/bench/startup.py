@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from jaxnas import spaces
+from jaxnas import allocator, spaces
 from jaxnas.bench import inputs
 from jaxnas.bench.cases import Case, Options, Side
 
@@ -113,7 +113,7 @@ def first_step(space: str, batch_size: int, seed: int) -> None:
   jax.monitoring.register_event_listener(
     lambda event, **_: events.update([event])
   )
-  cli.keep_compiled()
+  cli.prepare_process()
   of = spaces.get(space)
   state, step_fn, batch = step.training_step(
     of, inputs.archs(of, 1, seed), batch_size=batch_size, seed=seed
@@ -124,10 +124,10 @@ def first_step(space: str, batch_size: int, seed: int) -> None:
 
 def torch_first_step(space: str, batch_size: int, seed: int) -> None:
   """In this process, eager."""
+  allocator.keep_freed()
   from jaxnas.bench import torch_nets, torch_step
 
   torch_step.use_pinned_cores()
-  torch_step.tune_allocator()
   of = spaces.get(space)
   step_fn = torch_step.make_step(
     torch_nets.build(of), *inputs.images(of, batch_size, seed)

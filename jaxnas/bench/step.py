@@ -7,6 +7,7 @@ what it compiles, which takes minutes. On a GPU it is the better of eager and
 compiled, in the precision of ours. Not run: there was no GPU.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -148,7 +149,6 @@ def baseline(
   from jaxnas.bench import torch_data, torch_nets, torch_step
 
   torch_step.use_pinned_cores()
-  torch_step.tune_allocator()
   of, device = spaces.get(space), torch_step.best_device()
   x_BxHxWxC, y_B = inputs.images(of, batch_size, seed)
   archs_AxE = inputs.archs(of, archs, seed)
@@ -183,21 +183,21 @@ def time_of(
   """ms a step along an arch of middling cost.
 
   Args:
-    space: by name.
+    space: by name, of a chain.
     batch_size: of images.
     seed: of weights and images.
     steps: timed at once.
-    static: by the network of that arch alone, not by the program of all.
+    static: in the space of that arch alone, where there is nothing to switch
+      between and a gradient keeps what it keeps in a switch.
   """
   import jax
 
-  of = spaces.get(space)
+  of: Any = spaces.get(space)
+  archs_AxE = _by_cost(of, 0.5)[None]
+  if static:
+    of, archs_AxE = only(of, archs_AxE[0]), np.zeros_like(archs_AxE)
   state, step_fn, batch = training_step(
-    of,
-    _by_cost(of, 0.5)[None],
-    batch_size=batch_size,
-    seed=seed,
-    static=static,
+    of, archs_AxE, batch_size=batch_size, seed=seed
   )
 
   def several(state):
@@ -295,6 +295,19 @@ def peak_tflops(kind: str) -> int | None:
   """Of a kind of device as JAX names it; None where it is not known."""
   return next(
     (peak for name, peak in PEAK_TFLOPS.items() if name in kind), None
+  )
+
+
+def only(
+  space: spaces.ChainSpace, arch_E: Int[np.ndarray, ' E']
+) -> spaces.ChainSpace:
+  """The space that has this arch and no other, as op 0 of each position."""
+
+  def chosen(ops_E: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Any], ...]:
+    return tuple((ops[op],) for ops, op in zip(ops_E, arch_E, strict=True))
+
+  return dataclasses.replace(
+    space, ops=chosen(space.ops), candidates=chosen(space.candidates)
   )
 
 

@@ -4,7 +4,6 @@ On a GPU: autocast to bfloat16 and cuDNN's search for the fastest algorithm.
 Not run: there was no GPU.
 """
 
-import ctypes
 import os
 from collections.abc import Callable, Sequence
 
@@ -15,10 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jaxnas.bench import torch_nets
-
-# Of glibc's malloc.h.
-M_TRIM_THRESHOLD = -1
-M_MMAP_MAX = -4
 
 # arch -> loss, on the device and not yet waited for
 Step = Callable[[Sequence[int] | Int[np.ndarray, ' E']], Float[Tensor, '']]
@@ -86,15 +81,3 @@ def best_device() -> str:
 def use_pinned_cores() -> None:
   """As many threads as there are cores that this process may run on."""
   torch.set_num_threads(len(os.sched_getaffinity(0)))
-
-
-def tune_allocator() -> bool:
-  """Keeps freed memory: twice as fast on CPU, for the rest of the process.
-
-  Large buffers are otherwise given back to the system and cleared by it again
-  at every op. False where the C library is not glibc, and nothing is done.
-  """
-  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-  if mallopt is None:
-    return False
-  return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, -1))

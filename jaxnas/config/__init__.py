@@ -5,6 +5,7 @@ from jaxnas.config.files import find as find
 from jaxnas.config.files import flatten as flatten
 from jaxnas.config.files import from_json as from_json
 from jaxnas.config.files import load as load
+from jaxnas.config.files import of_experiment as of_experiment
 from jaxnas.config.files import to_json as to_json
 from jaxnas.config.sections import ALTERNATIVES as ALTERNATIVES
 from jaxnas.config.sections import NOT_THE_EXPERIMENT as NOT_THE_EXPERIMENT
@@ -14,6 +15,7 @@ from jaxnas.config.sections import Data as Data
 from jaxnas.config.sections import Debias as Debias
 from jaxnas.config.sections import Density as Density
 from jaxnas.config.sections import Logging as Logging
+from jaxnas.config.sections import Mesh as Mesh
 from jaxnas.config.sections import Optimizer as Optimizer
 from jaxnas.config.sections import Ranking as Ranking
 from jaxnas.config.sections import Retrain as Retrain

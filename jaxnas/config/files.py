@@ -63,12 +63,20 @@ def load(name: str) -> Config:
 
 def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
   """Fields of the experiment that differ: 'section.field' -> both values."""
-  ours, theirs = flatten(config), flatten(other)
+  ours, theirs = of_experiment(config), of_experiment(other)
   return {
     name: (value, theirs[name])
     for name, value in ours.items()
     if value != theirs[name]
-    and not {name, name.partition('.')[0]} & {*NOT_THE_EXPERIMENT}
+  }
+
+
+def of_experiment(config: Config) -> dict[str, Any]:
+  """{'section.field': value}, of what a run and its resumption share."""
+  return {
+    name: value
+    for name, value in flatten(config).items()
+    if not {name, name.partition('.')[0]} & {*NOT_THE_EXPERIMENT}
   }
 
 

@@ -44,6 +44,9 @@ class Supernet:
   bn_running: bool = False
   """Keep running statistics of batch normalisation beside the weights, for
   ranking.bn running; training does not use them."""
+  bn_groups: int = 1
+  """Equal parts of a training batch that are normalised each alone. With as
+  many as a path has devices, none waits for another's statistics."""
   activation: Literal['relu', 'relu6', 'hard_swish'] | None = None
   """Of MB blocks; None: the space's own (mobilenet: hard_swish)."""
 
@@ -211,13 +214,29 @@ class Ranking:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mesh:
+  """How training is laid over devices; results do not depend on it."""
+
+  data: int = 1
+  """Devices that share the batch of a path."""
+  paths: int = 1
+  """Groups of such devices, each of which trains its share of a step's
+  architectures."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Checkpoint:
   """How much an interruption can cost."""
 
   every_epochs: int = 1
   """Epochs between checkpoints."""
+  every_minutes: float | None = None
+  """Save besides, within an epoch, where the last one is so old."""
   keep: int = 2
   """Newest ones to keep; the one at the end of the warm-up always stays."""
+  on_error: Literal['raise', 'skip'] = 'raise'
+  """Where one cannot be written, as on a full disk: stop, or warn and train on
+  to the next. The last one of a run must be written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +286,7 @@ class Config:
   density: Density = Density()
   optimizer: Optimizer = Optimizer()
   ranking: Ranking = Ranking()
+  mesh: Mesh = Mesh()
   checkpoint: Checkpoint = Checkpoint()
   logging: Logging = Logging()
   retrain: Retrain = Retrain()
@@ -284,6 +304,10 @@ class Config:
     """Of the whole run, the warm-up among them."""
     return self.warmup_epochs + self.epochs
 
+  def on_one_device(self) -> 'Config':
+    """The same experiment, whatever the devices that it trained on."""
+    return dataclasses.replace(self, mesh=Mesh())
+
   def undebiased(self) -> 'Config':
     """The same experiment without debiasing.
 
@@ -295,6 +319,7 @@ class Config:
 
 # Sections and fields that may differ between a run and its resumption.
 NOT_THE_EXPERIMENT = (
+  'mesh',
   'checkpoint',
   'logging',
   'data.dir',

@@ -19,6 +19,8 @@ from jaxnas.data.pipeline import split as split
 from jaxnas.data.pipeline import training as training
 from jaxnas.data.pipeline import with_importance as with_importance
 from jaxnas.data.pipeline import with_rewards as with_rewards
+from jaxnas.data.placing import ON_ONE as ON_ONE
+from jaxnas.data.placing import Placing as Placing
 from jaxnas.data.stream import OnError
 
 NAMES = (*images.NAMES, 'imagenet')

@@ -1,7 +1,7 @@
 """Images on the device as uint8: indexed, cropped, flipped, scaled in jit."""
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -53,13 +53,20 @@ class Inputs:
 
 
 def feed(
-  images: DeviceImages, seed: int, step: int, steps_per_epoch: int
+  images: DeviceImages,
+  seed: int,
+  step: int,
+  steps_per_epoch: int,
+  everywhere: Callable[[Any], Any] = lambda tree: tree,
 ) -> Generator[Inputs]:
-  """Inputs of a step and of those that follow, without end."""
+  """Inputs of a step and of those that follow, without end.
+
+  `everywhere` puts them where the images lie.
+  """
   keys = streams.key(seed, 'augment'), streams.key(seed, 'images')
   for epoch in itertools.count(step // steps_per_epoch):
     order_N = epoch_order(seed, epoch, len(images.y_N))
-    inputs = Inputs(images, order_N, *keys)
+    inputs = Inputs(images, *everywhere((order_N, *keys)))
     while step < (epoch + 1) * steps_per_epoch:
       yield inputs
       step += 1

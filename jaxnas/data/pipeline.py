@@ -16,6 +16,7 @@ from jaxnas.data.images import Images
 from jaxnas.data.importance import by_importance
 from jaxnas.data.order import Order, shuffled
 from jaxnas.data.photos import Photos
+from jaxnas.data.placing import ON_ONE, Placing
 
 DataSet = Images | Photos
 
@@ -141,6 +142,7 @@ def training(
   crop_padding: int,
   flip: bool,
   dtype: Any,
+  placing: Placing = ON_ONE,
 ) -> Training:
   """Augmented batches of some training images.
 
@@ -152,6 +154,7 @@ def training(
     crop_padding: black pixels around an image before a random crop.
     flip: mirror half of the images.
     dtype: of the images.
+    placing: on the devices of training.
 
   Raises ValueError where they do not fill a batch.
   """
@@ -162,23 +165,29 @@ def training(
       'images.'
     )
   if isinstance(images, Photos):
-    return _streamed(images, indices_T, batch_size, flip, dtype)
-  resident = device.DeviceImages.put(
-    images, images.x_train[indices_T], images.y_train[indices_T]
+    return _streamed(images, indices_T, batch_size, flip, dtype, placing)
+  resident = placing.everywhere(
+    device.DeviceImages.put(
+      images, images.x_train[indices_T], images.y_train[indices_T]
+    )
   )
 
   def batch(inputs: device.Inputs, step, indices_B):
-    return device.batch(
-      inputs.images,
-      indices_B,
-      jax.random.fold_in(inputs.key, step),
-      crop_padding=crop_padding,
-      flip=flip,
-      dtype=dtype,
+    return placing.within(
+      device.batch(
+        inputs.images,
+        indices_B,
+        jax.random.fold_in(inputs.key, step),
+        crop_padding=crop_padding,
+        flip=flip,
+        dtype=dtype,
+      )
     )
 
   return Training(
-    lambda seed, step: device.feed(resident, seed, step, steps),
+    lambda seed, step: device.feed(
+      resident, seed, step, steps, placing.everywhere
+    ),
     batch,
     steps,
     len(indices_T),
@@ -192,6 +201,7 @@ def _streamed(
   batch_size: int,
   flip: bool,
   dtype: Any,
+  placing: Placing,
 ) -> Training:
   normalise = Normalise(images.mean_C, images.std_C, dtype)
 
@@ -206,6 +216,7 @@ def _streamed(
       workers=images.workers,
       on_error=images.on_error,
       skipped=images.skipped,
+      placing=placing,
     )(step)
 
   def batch(inputs, step, indices_B):

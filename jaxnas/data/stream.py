@@ -19,7 +19,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from jaxtyping import Array, Int, Int32, UInt8
 from PIL import Image
@@ -27,6 +26,7 @@ from PIL import Image
 from jaxnas import streams
 from jaxnas.data import crops
 from jaxnas.data.encoded import Encoded
+from jaxnas.data.placing import ON_ONE, Placing
 
 OnError = Literal['raise', 'skip']
 Batch = tuple[UInt8[Array, 'B H W C'], Int32[Array, ' B']]
@@ -47,6 +47,7 @@ def feed(
   workers: int,
   on_error: OnError,
   skipped: set[str],
+  placing: Placing = ON_ONE,
 ) -> Callable[[int], Generator[Batch, None, None]]:
   """Batches on the device, from a step on and without end.
 
@@ -64,6 +65,7 @@ def feed(
     on_error: whether an unreadable image is an error, or is replaced by the
       next readable one of the epoch.
     skipped: gets the names of images that a batch lacks.
+    placing: says which rows of a batch this process reads, and where they go.
 
   Raises ValueError where there are fewer images than B. Its iterators raise
   OSError where an image is unreadable or a worker has died.
@@ -78,18 +80,21 @@ def feed(
     indices_T,
     seed,
     steps_per_epoch * batch_size,
+    batch_size,
+    placing.share(batch_size),
     size,
     flip,
     on_error,
   )
 
   def batches(step: int) -> Generator[Batch, None, None]:
-    data = _pipeline(samples, step, batch_size, workers)
+    data = _pipeline(samples, step, workers)
     ahead = collections.deque()
     with contextlib.closing(iter(data)) as host:
       while True:
         x_BxHxWxC, y_B, unreadable_U = _next(host)
-        ahead.append((jax.device_put((x_BxHxWxC, y_B)), unreadable_U))
+        batch = placing.batch((x_BxHxWxC, y_B), batch_size)
+        ahead.append((batch, unreadable_U))
         # The next one is on its way to the device while this one is used.
         if len(ahead) > 1:
           batch, unreadable_U = ahead.popleft()
@@ -133,18 +138,25 @@ def read(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Samples:
-  """What a worker process gets; calling it makes the n-th sample."""
+  """What a worker process gets; calling it makes a sample.
+
+  They are numbered over the steps, those of this process's share alone.
+  """
 
   source: Any
   indices_T: np.ndarray
   seed: int
   per_epoch: int
+  batch_size: int
+  share: range
   size: int
   flip: bool
   on_error: OnError
 
-  def __call__(self, n: int) -> tuple[np.ndarray, int, list[int]]:
+  def __call__(self, m: int) -> tuple[np.ndarray, int, list[int]]:
     """Crop, label, and the images that could not be read in its place."""
+    step, row = divmod(m, len(self.share))
+    n = step * self.batch_size + self.share[row]
     epoch, position = divmod(n, self.per_epoch)
     order_T = _order(self.seed, epoch, len(self.indices_T))
     image, index, unreadable = _first_readable(
@@ -192,9 +204,7 @@ def _first_readable(
   )
 
 
-def _pipeline(
-  samples: _Samples, step: int, batch_size: int, workers: int
-) -> Any:
+def _pipeline(samples: _Samples, step: int, workers: int) -> Any:
   """Grain's data set of (x_BxHxWxC, y_B, unreadable_U) from a step on."""
   import grain
   from absl import flags
@@ -202,7 +212,8 @@ def _pipeline(
   # Grain reads its settings from flags, which fail unless main parsed them.
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
-  end = sys.maxsize // batch_size * batch_size
+  batch_size = len(samples.share)
+  end = sys.maxsize // samples.batch_size * batch_size
   data = grain.MapDataset.range(step * batch_size, end).map(samples)
   if not workers:
     ahead = max(_BATCHES_AHEAD * batch_size, _THREADS)

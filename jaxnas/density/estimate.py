@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas import progress, runs, spread, strict_json
+from jaxnas import processes, progress, runs, spread, strict_json
 from jaxnas.density import estimators, pairs
 from jaxnas.density.features import Readout, read
 from jaxnas.density.measures import Measure
@@ -135,7 +134,7 @@ def gather(
   out: dict[str, np.ndarray] = {}
   for block in spread.one_late(blocks(subject, measure.read, memory_gb, poll)):
     check_finite(block)
-    values = jax.device_get(block.values)
+    values = processes.fetch(block.values)
     for name, f_Cx in values.items():
       if name not in out:
         out[name] = np.empty((count, *f_Cx.shape[1:]), f_Cx.dtype)

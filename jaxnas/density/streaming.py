@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
-from jaxnas import spread
+from jaxnas import processes, spread
 from jaxnas.density.distances import HIGHEST
 from jaxnas.spread import Block
 
@@ -46,10 +46,10 @@ def mean_cosine_distance(
       keep = size <= memory_bytes
     total = _add(total, block.values, block.real_C)
     if keep:
-      kept.append(block._replace(values=jax.device_get(block.values)))
+      kept.append(block._replace(values=processes.fetch(block.values)))
   distance_A = np.zeros(count)
   for block in kept or spread.one_late(units()):
-    mean_C = np.asarray(_mean_cosine(block.values, total, count))
+    mean_C = processes.fetch(_mean_cosine(block.values, total, count))
     distance_A[block.indices_C[block.real_C]] = 1 - mean_C[block.real_C]
   return distance_A
 
@@ -85,7 +85,7 @@ def at_least_two(count: int) -> None:
 
 def check_finite(block: Block) -> None:
   """Raises FloatingPointError where a feature of a block is not finite."""
-  bad_C = ~np.asarray(_finite(block.values))
+  bad_C = ~processes.fetch(_finite(block.values))
   if bad_C.any():
     raise FloatingPointError(
       f'the features of architecture {block.indices_C[bad_C][0]} of the '

@@ -88,12 +88,13 @@ class SqueezeExcite(nn.Module):
     axis = self.layout.index('C')
     mean_BxC = pooling.mean_of_map(x, self.layout)
     narrow = jax.nn.relu(Linear(self.width, name='reduce')(mean_BxC))
-    gate_BxC = jax.nn.hard_sigmoid(
-      Linear(x.shape[axis], name='expand')(narrow)
-    ).astype(x.dtype)
+    gate_BxC = jax.nn.hard_sigmoid(Linear(x.shape[axis], name='expand')(narrow))
     if self.layout == 'NHWC':
-      return x * gate_BxC[:, None, None, :]
-    return x * gate_BxC.T[:, None, None, :]
+      gate = gate_BxC[:, None, None, :]
+    else:
+      gate = gate_BxC.T[:, None, None, :]
+    # As wide as the gate: its gradient is a sum over the map.
+    return (x.astype(gate.dtype) * gate).astype(x.dtype)
 
 
 class BasicBlock(nn.Module):

@@ -82,11 +82,27 @@ def _dense(x: Map, kernel: Map, stride: int) -> Map:
 # forward convolutions they are as fast anywhere.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _dense_cpu(x: Map, kernel: Map, stride: int) -> Map:
-  return _dense(x, kernel, stride)
+  return _on_all_cores(x, kernel, stride, kernel.shape[0] // 2)
+
+
+def _on_all_cores(x: Map, kernel: Map, stride: int, pad: int) -> Map:
+  """A row too many, which is cut off.
+
+  XLA gives convolutions of more than 16 channels, whose result is no larger
+  than what goes in, to a library that runs them on one core; others run on
+  all: 32 channels of 32x32 take 7.5 ms instead of 13.6 on two.
+  """
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    [(pad, pad + stride), (pad, pad)],
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )[:, :-1]
 
 
 def _dense_forward(x, kernel, stride):
-  return _dense(x, kernel, stride), (x, kernel)
+  return _dense_cpu(x, kernel, stride), (x, kernel)
 
 
 def _dense_backward(stride, saved, g):
@@ -99,12 +115,8 @@ def _dense_backward(stride, saved, g):
     jnp.zeros((), g.dtype),
     [(0, 0, 0), *((0, more, stride - 1) for more in rest), (0, 0, 0)],
   )
-  dx = lax.conv_general_dilated(
-    spread,
-    jnp.swapaxes(kernel[::-1, ::-1], 2, 3),
-    (1, 1),
-    [(k - 1 - pad, k - 1 - pad)] * 2,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  dx = _on_all_cores(
+    spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), 1, k - 1 - pad
   )
   dkernel = lax.conv_general_dilated(
     jnp.transpose(x, (3, 1, 2, 0)),
@@ -203,7 +215,7 @@ def _depthwise_backward(stride, saved, g):
   x, kernel = saved
   k, pad = kernel.shape[0], kernel.shape[0] // 2
   # Not fused with what makes it: that would be computed again for each tap.
-  g, dx = lax.optimization_barrier((g, _pulled_back(g, kernel, stride, x)))
+  g = lax.optimization_barrier(g)
   # One pass over the K*K products: 14 ms against 190 for K*K reductions.
   # Sums are float32, as those of thousands of bfloat16 values must be.
   precise = at_least_float32(g.dtype)
@@ -216,6 +228,7 @@ def _depthwise_backward(stride, saved, g):
     lambda a, b: [p + q for p, q in zip(a, b, strict=True)],
     (1, 2, 3),
   )
+  dx = _pulled_back(g, kernel, stride, x)
   return dx, jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
 
 

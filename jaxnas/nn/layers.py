@@ -1,5 +1,6 @@
 """Layers with PyTorch's default initialisation, float32 parameters."""
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -111,6 +112,17 @@ class Linear(nn.Module):
     return x_BxD @ kernel + self.param('bias', init, (self.features,))
 
 
+@dataclasses.dataclass(frozen=True)
+class Groups:
+  """Equal parts of a batch, one after the other, each normalised alone."""
+
+  count: int = 1
+  """Of the images at hand."""
+  axis: str | None = None
+  """Of a mesh, where a part lies on all devices along it: they exchange
+  statistics, and so must all run the same layers."""
+
+
 class Norm(nn.Module):
   """Batch normalisation, statistics in float32.
 
@@ -122,21 +134,21 @@ class Norm(nn.Module):
       and the layer is a pure function.
     layout: of the map.
     dtype: of the result.
+    groups: of images; running statistics average over them.
   """
 
   affine: bool = False
   momentum: float | None = None
   layout: Layout = 'NHWC'
   dtype: Any = jnp.float32
+  groups: Groups = Groups()
 
   EPSILON = 1e-5
 
   @nn.compact
   def __call__(self, x: Map, train: bool) -> Map:
-    axis = self.layout.index('C')
-    others = tuple(i for i in range(4) if i != axis)
-    channels = x.shape[axis]
-    broadcast = [channels if i == axis else 1 for i in range(4)]
+    shape, axis = x.shape, self.layout.index('C')
+    channels, groups = shape[axis], self.groups.count
     x = x.astype(convolutions.at_least_float32(x.dtype))
     running = None
     if self.momentum is not None:
@@ -145,22 +157,38 @@ class Norm(nn.Module):
         'batch_stats', 'var', constant(1.0), (channels,)
       )
       running = means, variances
-    if running and not train:
-      mean_C, var_C = (statistic.value for statistic in running)
+    frozen = running if running and not train else None
+    batch, apart = self.layout.index('N'), {axis}
+    if groups > 1 and not frozen:
+      x = x.reshape(*shape[:batch], groups, -1, *shape[batch + 1 :])
+      axis += axis > batch
+      apart = {axis, batch}
+    averaged = [i for i in range(x.ndim) if i not in apart]
+    others = [i for i in range(x.ndim) if i != axis]
+    if frozen:
+      mean, var = (jnp.expand_dims(each.value, others) for each in frozen)
     else:
-      mean_C = jnp.mean(x, others)
-      var_C = jnp.maximum(jnp.mean(x * x, others) - mean_C * mean_C, 0)
+      mean = jnp.mean(x, averaged, keepdims=True)
+      square = jnp.mean(x * x, averaged, keepdims=True)
+      count = x.size // channels // groups
+      if self.groups.axis is not None:
+        mean, square = jax.lax.pmean((mean, square), self.groups.axis)
+        count *= jax.lax.axis_size(self.groups.axis)
+      mean, square = keep(mean), keep(square)
+      var = jnp.maximum(square - mean * mean, 0)
       if running and not self.is_initializing():
         means, variances = running
-        count = x.size // channels
-        means.value += self.momentum * (mean_C - means.value)
-        unbiased_C = var_C * (count / max(count - 1, 1))
-        variances.value += self.momentum * (unbiased_C - variances.value)
-    scale_C = jax.lax.rsqrt(var_C + self.EPSILON)
-    shift_C = -mean_C * scale_C
+        unbiased = var * (count / max(count - 1, 1))
+        means.value += self.momentum * (mean.mean(others) - means.value)
+        variances.value += self.momentum * (
+          unbiased.mean(others) - variances.value
+        )
+    scale = jax.lax.rsqrt(var + self.EPSILON)
+    shift = -mean * scale
     if self.affine:
-      gain_C = self.param('scale', constant(1.0), (channels,))
-      bias_C = self.param('bias', constant(0.0), (channels,))
-      scale_C, shift_C = scale_C * gain_C, shift_C * gain_C + bias_C
-    out = x * scale_C.reshape(broadcast) + shift_C.reshape(broadcast)
-    return out.astype(self.dtype)
+      gain, bias = (
+        jnp.expand_dims(self.param(name, constant(value), (channels,)), others)
+        for name, value in (('scale', 1.0), ('bias', 0.0))
+      )
+      scale, shift = scale * gain, shift * gain + bias
+    return (x * scale + shift).reshape(shape).astype(self.dtype)

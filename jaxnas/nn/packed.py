@@ -2,44 +2,50 @@
 
 The gradient of `lax.switch` keeps the union of all branches' residuals, each
 in an array of its own. Recomputing whole branches instead is one forward pass
-more. Here the results of convolutions are kept, in slots that all branches
-share, and what lies between them is computed again.
+more. Here what a branch marks by `keep` is kept, in slots that all branches
+share, and all else is computed again.
 """
 
+import contextlib
+import contextvars
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Int
-
-KEPT = 'kept'
 
 Branch = Callable[..., Any]
 # Of each type, the sizes of flat arrays, the largest first.
 Slots = dict[Any, list[int]]
+# What `keep` does while a branch is traced; outside of one it does nothing.
+_keeping = contextvars.ContextVar[Callable[[Array], Array] | None](
+  'keeping', default=None
+)
 
 
 @struct.dataclass
-class Residuals:
-  """What the gradient of one branch needs, but for where its values lie."""
+class Shapes:
+  """Of what each branch keeps; no data of the program."""
 
-  structure: Any = struct.field(pytree_node=False)
-  """Of the function that pulls a gradient back."""
-  operands: tuple[int | None, ...] = struct.field(pytree_node=False)
-  """For each of its leaves the operand's leaf that it is; None: its own."""
-  own: tuple[Any, ...] = struct.field(pytree_node=False)
-  """Shape and type of each leaf of its own."""
+  of_branches: tuple[tuple[jax.ShapeDtypeStruct, ...], ...] = struct.field(
+    pytree_node=False
+  )
 
 
 def keep(x: Array) -> Array:
-  """Marks what a gradient keeps; all else in a branch is computed again."""
-  return checkpoint_name(x, KEPT)
+  """Marks what a gradient keeps; all else in a branch is computed again.
+
+  The results of convolutions and the sums of normalisation are marked: what
+  lies between them is a few operations a value, which fuse with what reads
+  it.
+  """
+  keeping = _keeping.get()
+  return x if keeping is None else keeping(x)
 
 
 def switch(
@@ -50,52 +56,45 @@ def switch(
   Args:
     index: clamped into range.
     branches: pure functions, whose results have one structure. They close
-      over no traced value, whose gradient would be lost.
+      over no traced value, whose gradient would be lost, and call `keep`
+      outside of loops and other transformations.
     operands: pytrees of floating-point arrays.
   """
-  policy = jax.checkpoint_policies.save_only_these_names(KEPT)
-  keeping = [
-    jax.checkpoint(branch, policy=policy, prevent_cse=False)
-    for branch in branches
-  ]
 
   @jax.custom_vjp
   def chosen(index, operands):
     return lax.switch(index, branches, *operands)
 
   def forward(index, operands):
-    residuals = [_residuals(branch, operands) for branch in keeping]
-    slots = _slots(residuals)
+    shapes = Shapes(tuple(_kept(branch, operands) for branch in branches))
+    slots = _slots(shapes.of_branches)
 
-    def run(branch, of_branch):
+    def run(branch):
       def taken(operands):
-        out, pull = jax.vjp(branch, *operands)
-        leaves = zip(jax.tree.leaves(pull), of_branch.operands, strict=True)
-        own = [leaf for leaf, operand in leaves if operand is None]
-        return out, _packed(own, slots)
+        out, kept = _recorded(branch)(*operands)
+        return out, _packed(kept, slots)
 
       return taken
 
-    out, packed = lax.switch(index, [*map(run, keeping, residuals)], operands)
-    return out, (index, operands, packed, residuals)
+    out, packed = lax.switch(index, [*map(run, branches)], operands)
+    return out, (index, operands, packed, shapes)
 
   def backward(saved, gradient):
-    index, operands, packed, residuals = saved
+    index, operands, packed, shapes = saved
 
-    def pull(of_branch):
+    def pull(branch, kept):
       def taken(operands, packed, gradient):
-        own = iter(_unpacked(packed, of_branch.own))
-        of_operands = jax.tree.leaves(operands)
-        leaves = [
-          next(own) if operand is None else of_operands[operand]
-          for operand in of_branch.operands
-        ]
-        return jax.tree.unflatten(of_branch.structure, leaves)(gradient)
+        again = _replayed(branch, _unpacked(packed, kept))
+        return jax.vjp(again, *operands)[1](gradient)
 
       return taken
 
     gradients = lax.switch(
-      index, [*map(pull, residuals)], operands, packed, gradient
+      index,
+      [*map(pull, branches, shapes.of_branches)],
+      operands,
+      packed,
+      gradient,
     )
     return None, gradients
 
@@ -103,42 +102,79 @@ def switch(
   return chosen(index, operands)
 
 
-def _residuals(branch: Branch, operands: Any) -> Residuals:
-  which: list[int | None] = []
+@contextlib.contextmanager
+def _keep_by(keeping: Callable[[Array], Array]) -> Iterator[None]:
+  token = _keeping.set(keeping)
+  try:
+    yield
+  finally:
+    _keeping.reset(token)
 
-  def pulls(operands):
-    pull = jax.vjp(branch, *operands)[1]
-    places = {id(leaf): i for i, leaf in enumerate(jax.tree.leaves(operands))}
-    which.extend(places.get(id(leaf)) for leaf in jax.tree.leaves(pull))
-    return pull
 
-  leaves, structure = jax.tree.flatten(jax.eval_shape(pulls, operands))
-  own = [
+def _recorded(branch: Branch) -> Branch:
+  """(*operands) -> (result, what it keeps)."""
+
+  def run(*operands):
+    kept: list[Array] = []
+
+    def record(x: Array) -> Array:
+      kept.append(x)
+      return x
+
+    with _keep_by(record):
+      return branch(*operands), kept
+
+  return run
+
+
+def _kept(
+  branch: Branch, operands: Sequence[Any]
+) -> tuple[jax.ShapeDtypeStruct, ...]:
+  return tuple(
     jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    for leaf, operand in zip(leaves, which, strict=True)
-    if operand is None
-  ]
-  return Residuals(structure, tuple(which), tuple(own))
+    for leaf in jax.eval_shape(_recorded(branch), *operands)[1]
+  )
 
 
-def _by_type(own: Sequence[Any]) -> dict[Any, list[int]]:
+def _replayed(branch: Branch, kept: Sequence[Array]) -> Branch:
+  """The same values and gradient, from what was kept."""
+
+  def run(*operands):
+    stored = iter(kept)
+    with _keep_by(lambda x: _replaced(x, next(stored))):
+      return branch(*operands)
+
+  return run
+
+
+@jax.custom_vjp
+def _replaced(x: Array, by: Array) -> Array:
+  """An equal value in place of x, which nothing then needs to compute."""
+  del x
+  return by
+
+
+_replaced.defvjp(lambda x, by: (by, None), lambda _, g: (g, None))
+
+
+def _by_type(arrays: Sequence[Any]) -> dict[Any, list[int]]:
   """Indices of arrays of each type, the largest first."""
-  types = sorted({leaf.dtype for leaf in own}, key=str)
+  types = sorted({array.dtype for array in arrays}, key=str)
   return {
     dtype: sorted(
-      (i for i, leaf in enumerate(own) if leaf.dtype == dtype),
-      key=lambda i: -math.prod(own[i].shape),
+      (i for i, array in enumerate(arrays) if array.dtype == dtype),
+      key=lambda i: -math.prod(arrays[i].shape),
     )
     for dtype in types
   }
 
 
-def _slots(residuals: Sequence[Residuals]) -> Slots:
+def _slots(kept: Sequence[Sequence[Any]]) -> Slots:
   """The k-th is as large as the k-th largest array of any branch."""
   slots: Slots = {}
-  for of_branch in residuals:
-    for dtype, indices in _by_type(of_branch.own).items():
-      sizes = [math.prod(of_branch.own[i].shape) for i in indices]
+  for of_branch in kept:
+    for dtype, indices in _by_type(of_branch).items():
+      sizes = [math.prod(of_branch[i].shape) for i in indices]
       slots[dtype] = [
         max(pair)
         for pair in itertools.zip_longest(
@@ -148,11 +184,11 @@ def _slots(residuals: Sequence[Residuals]) -> Slots:
   return slots
 
 
-def _packed(own: Sequence[Array], slots: Slots) -> list[list[Array]]:
-  by_type = _by_type(own)
+def _packed(kept: Sequence[Array], slots: Slots) -> list[list[Array]]:
+  by_type = _by_type(kept)
   return [
     [
-      jnp.pad(own[index].ravel(), (0, size - own[index].size))
+      jnp.pad(kept[index].ravel(), (0, size - kept[index].size))
       if index is not None
       else jnp.zeros(size, dtype)
       for index, size in itertools.zip_longest(by_type.get(dtype, []), sizes)
@@ -161,11 +197,11 @@ def _packed(own: Sequence[Array], slots: Slots) -> list[list[Array]]:
   ]
 
 
-def _unpacked(packed: list[list[Array]], own: Sequence[Any]) -> list[Array]:
+def _unpacked(packed: list[list[Array]], kept: Sequence[Any]) -> list[Array]:
   arrays = {slots[0].dtype: slots for slots in packed}
-  out: list[Any] = [None] * len(own)
-  for dtype, indices in _by_type(own).items():
+  out: list[Any] = [None] * len(kept)
+  for dtype, indices in _by_type(kept).items():
     for i, slot in zip(indices, arrays[dtype], strict=False):
-      shape = own[i].shape
+      shape = kept[i].shape
       out[i] = slot[: math.prod(shape)].reshape(shape)
   return out

@@ -16,7 +16,8 @@ class Feedback(NamedTuple):
 
   arch_E: Int[Array, ' E']
   gradient: Any
-  """Of the mean loss, a pytree as the parameters; other paths' left out."""
+  """Of the mean loss, a pytree as the parameters; other paths' left out. None
+  on a mesh, where the sampler reads none."""
   reward: Float[Array, '']
   """Accuracy on a validation batch; NaN where a step measures none."""
 
@@ -45,6 +46,8 @@ class Sampler(NamedTuple):
     large to list
   update: (state, feedback) -> state, once for every architecture trained
   rewards: whether `update` reads rewards; else steps measure none
+  gradients: whether `update` reads gradients; else a mesh sums those of all
+    paths and passes none
   together: whether the architectures of a step belong together, so that no
     other of the space may take the place of one
   rebuild: (state, measurements) -> state, on the host between two epochs after
@@ -58,6 +61,7 @@ class Sampler(NamedTuple):
   log_prob: Callable[[Any], Any]
   update: Callable[[Any, Feedback], Any] = deaf
   rewards: bool = False
+  gradients: bool = False
   together: bool = False
   rebuild: Callable[[Any, Measurements], Any] | None = None
   route: Callable[[Any, Any], Any] = lambda state, archs_AxE: archs_AxE

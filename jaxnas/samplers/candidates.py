@@ -26,6 +26,8 @@ class Densities(NamedTuple):
   lookup: Callable[[Any, Array], Array]
   """(state, archs_MxE) -> alpha_M"""
   update: Callable[[Any, Feedback], Any] = deaf
+  gradients: bool = False
+  """As `Sampler.gradients`."""
 
 
 class CandidatesState(NamedTuple):
@@ -58,7 +60,7 @@ def clustered(
     point_D = prototypes.point({name: flat[name] for name in tensors})
     return prototypes.update(state, feedback.arch_E, point_D)
 
-  return Densities(init, lookup, update)
+  return Densities(init, lookup, update, gradients=True)
 
 
 def among_candidates(
@@ -111,5 +113,6 @@ def among_candidates(
     sample=sample,
     log_prob=lambda state: None,
     update=update,
+    gradients=proposal.gradients or densities.gradients,
     rebuild=rebuilt_inside(proposal),
   )

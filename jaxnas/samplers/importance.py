@@ -133,7 +133,7 @@ def importance(
       trained=trained,
     )
 
-  return Sampler(init, sample, log_prob, update)
+  return Sampler(init, sample, log_prob, update, gradients=True)
 
 
 def _check(space: Space, steps_per_epoch: int, epochs: int) -> None:

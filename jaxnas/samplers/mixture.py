@@ -153,6 +153,7 @@ def mixture(
     lambda state: archs.log_prob(state.archs),
     update,
     rewards=True,
+    gradients=archs.gradients,
     rebuild=rebuild
     and (
       lambda state, measurements: state._replace(

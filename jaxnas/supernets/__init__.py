@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxnas.nn import convolutions
 from jaxnas.nn.choice import Arch
 from jaxnas.nn.initial import draw
+from jaxnas.nn.layers import Groups
 from jaxnas.spaces import CellSpace, ChainSpace, PoolingSpace, Space
 from jaxnas.supernets.chain import ChainNet
 from jaxnas.supernets.mixture import Mixture as Mixture
@@ -91,6 +92,13 @@ def with_momentum(net: Any, momentum: float | None) -> Any:
   if isinstance(net, Mixture):
     return dataclasses.replace(net, net=with_momentum(net.net, momentum))
   return net.clone(momentum=momentum)
+
+
+def in_groups(net: Any, groups: Groups) -> Any:
+  """The same net, whose batch normalisation divides batches so."""
+  if isinstance(net, Mixture | StandAlone):
+    return dataclasses.replace(net, net=in_groups(net.net, groups))
+  return net.clone(groups=groups)
 
 
 def formulated(net: Any, backend: str) -> Any:

@@ -14,7 +14,7 @@ from jaxnas.nn import convolutions, pooling
 from jaxnas.nn.blocks import Identity, InvertedResidual
 from jaxnas.nn.choice import Arch, Choice, Op, used_by_choices
 from jaxnas.nn.convolutions import Layout, Map
-from jaxnas.nn.layers import Conv, Linear, Norm, Pointwise
+from jaxnas.nn.layers import Conv, Groups, Linear, Norm, Pointwise
 from jaxnas.spaces import ChainSpace
 from jaxnas.spaces.chain import Block, Layer
 
@@ -35,6 +35,7 @@ class ChainNet(nn.Module):
   dtype: Any = jnp.float32
   affine: bool = False
   momentum: float | None = None
+  groups: Groups = Groups()
   activation: str | None = None
   trunk: Layout | None = None
   """The inner layout; None: what suits this backend."""
@@ -50,7 +51,13 @@ class ChainNet(nn.Module):
   def setup(self):
     space = self.space
     layout = self.trunk or convolutions.trunk_layout()
-    norm = functools.partial(Norm, self.affine, self.momentum, dtype=self.dtype)
+    norm = functools.partial(
+      Norm,
+      self.affine,
+      self.momentum,
+      dtype=self.dtype,
+      groups=self.groups,
+    )
     inner: dict[str, Any] = {
       'norm': functools.partial(norm, layout=layout),
       'layout': layout,

@@ -43,6 +43,10 @@ class Mixture:
     return self.net.dtype
 
   @property
+  def momentum(self) -> float | None:
+    return self.net.momentum
+
+  @property
   def default_tensors(self) -> str:
     return self.net.default_tensors
 

@@ -20,7 +20,7 @@ from jaxnas.nn.blocks import (
 )
 from jaxnas.nn.choice import Arch, Choice, used_by_choices
 from jaxnas.nn.convolutions import Map
-from jaxnas.nn.layers import Conv, Linear, Norm
+from jaxnas.nn.layers import Conv, Groups, Linear, Norm
 from jaxnas.spaces import CellSpace
 from jaxnas.spaces.nas_bench_201 import EDGES, NODES
 
@@ -43,6 +43,7 @@ class CellNet(nn.Module):
   dtype: Any = jnp.float32
   affine: bool = False
   momentum: float | None = None
+  groups: Groups = Groups()
 
   sequential: ClassVar[bool] = False
   default_tensors: ClassVar[str] = 'deep'
@@ -63,7 +64,9 @@ class CellNet(nn.Module):
     if not isinstance(arch, tuple):
       arch = jnp.asarray(arch)
     space, dtype = self.space, self.dtype
-    norm = functools.partial(Norm, self.affine, self.momentum, dtype=dtype)
+    norm = functools.partial(
+      Norm, self.affine, self.momentum, dtype=dtype, groups=self.groups
+    )
     x = Conv(space.channels, dtype=dtype, name='stem')(x_BxHxWxC)
     x = norm(name='stem_norm')(x, train)
     for stage, channels in enumerate(space.widths):

@@ -14,7 +14,7 @@ from jaxnas.nn import pooling
 from jaxnas.nn.blocks import BasicBlock, Identity
 from jaxnas.nn.choice import Arch, switch
 from jaxnas.nn.convolutions import Map
-from jaxnas.nn.layers import Conv, Linear, Norm
+from jaxnas.nn.layers import Conv, Groups, Linear, Norm
 from jaxnas.spaces import PoolingSpace
 
 
@@ -36,6 +36,7 @@ class PoolingNet(nn.Module):
   dtype: Any = jnp.float32
   affine: bool = False
   momentum: float | None = None
+  groups: Groups = Groups()
 
   sequential: ClassVar[bool] = False
   default_tensors: ClassVar[str] = 'authors'
@@ -51,7 +52,13 @@ class PoolingNet(nn.Module):
   layers: ClassVar[tuple[str, ...]] = ('linear',)
 
   def setup(self):
-    norm = functools.partial(Norm, self.affine, self.momentum, dtype=self.dtype)
+    norm = functools.partial(
+      Norm,
+      self.affine,
+      self.momentum,
+      dtype=self.dtype,
+      groups=self.groups,
+    )
     self.stem = Conv(self.space.stem, dtype=self.dtype, name='stem')
     self.stem_norm = norm(name='stem_norm')
     self.blocks = [

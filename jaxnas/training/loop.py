@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import progress
+from jaxnas import processes, progress, spread
 from jaxnas.training.preemption import Preemption, Stopped
 from jaxnas.training.step import Metrics, Step, TrainState
 
@@ -34,6 +34,8 @@ class Schedule(NamedTuple):
   """Epochs between checkpoints."""
   also_save: tuple[int, ...] = ()
   """Epochs after which to save besides."""
+  save_minutes: float | None = None
+  """Minutes after which to save besides."""
 
 
 def fit(
@@ -79,6 +81,7 @@ def fit(
   rows = [tuple(row) for row in window]
   pending: list[tuple[int, Metrics]] = []
   row_start, warned = time.monotonic(), False
+  last_save = time.monotonic()
 
   def collect() -> None:
     """Fetches what the device has computed, one step late."""
@@ -113,9 +116,23 @@ def fit(
           )
     pending.clear()
 
-  def stop() -> NoReturn:
+  def keep() -> None:
+    nonlocal last_save
     collect()
     save(state, rows)
+    last_save = time.monotonic()
+
+  def overdue() -> bool:
+    """Of processes the first decides, and not at every step."""
+    if schedule.save_minutes is None or (
+      jax.process_count() > 1 and step % schedule.log_every
+    ):
+      return False
+    age_s = time.monotonic() - last_save
+    return processes.agreed(age_s >= 60 * schedule.save_minutes)
+
+  def stop() -> NoReturn:
+    keep()
     raise Stopped
 
   with (
@@ -131,7 +148,7 @@ def fit(
           stop()
       epoch_start, first = time.monotonic(), step
       while step < (epoch + 1) * steps_per_epoch:
-        if preemption.requested:
+        if preemption.asked():
           stop()
         try:
           input = next(inputs)
@@ -155,19 +172,21 @@ def fit(
           )
         else:
           advance(1, f'epoch {epoch + 1}/{epochs}')
+        if overdue():
+          keep()
       done = epoch + 1
       # Before what `before_epoch` records, wherever a run was cut.
       collect()
       also = done in {*schedule.also_save, epochs}
       if done % schedule.save_every == 0 or also:
-        save(state, rows)
+        keep()
   return state
 
 
 def _placed(state: TrainState) -> TrainState:
-  """Bound to the devices that it is on, as what a checkpoint restores is.
+  """Bound to the devices of its step, as what a checkpoint restores is.
 
   The step would be compiled again for each mix of arrays that are and are not.
   """
   state = jax.tree.map(jnp.asarray, state)
-  return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, state))
+  return spread.put(state, state.step.sharding)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class MetricsFile:
   """
 
   def __init__(self, file: Path, step: int, mirrors: Sequence[Mirror] = ()):
-    self._mirrors = mirrors
+    self._file, self._mirrors = file, mirrors
     rows = runs.read_rows(file, {'step': int})
     runs.write_rows(
       file,
@@ -35,10 +36,12 @@ class MetricsFile:
         if row['step'] < step or (row['step'] == step and 'loss' in row)
       ],
     )
-    self._stream = file.open('a', buffering=1)
+    kept = file if runs.writes() else Path(os.devnull)
+    self._stream = kept.open('a', buffering=1)
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
-    self._stream.write(json.dumps({'step': step, **values}) + '\n')
+    with runs.naming(self._file):
+      self._stream.write(json.dumps({'step': step, **values}) + '\n')
     for mirror in self._mirrors:
       mirror(step, values)
 

@@ -4,6 +4,9 @@ import os
 import signal
 from types import FrameType, TracebackType
 
+import jax
+from jax.experimental import multihost_utils
+
 
 class Stopped(Exception):
   """Somebody asked the run to stop; whoever catches it has saved."""
@@ -35,7 +38,39 @@ class Preemption:
       os._exit(128 + number)
     self.requested = True
 
+  def asked(self) -> bool:
+    """Whether to stop now: what loops poll."""
+    return self.requested
+
   def check(self) -> None:
     """Raises Stopped once a signal has come."""
-    if self.requested:
+    if self.asked():
       raise Stopped
+
+
+class Together(Preemption):
+  """The same among processes: a signal to one of them stops all.
+
+  JAX takes the signal and has them agree on the poll at which to stop, since
+  all of them poll alike; a second signal changes nothing.
+  """
+
+  def __init__(self) -> None:
+    super().__init__()
+    self._polls = 0
+
+  def __enter__(self) -> 'Together':
+    return self
+
+  def asked(self) -> bool:
+    self._polls += 1
+    if not self.requested:
+      self.requested = multihost_utils.reached_preemption_sync_point(
+        self._polls
+      )
+    return self.requested
+
+
+def of_processes() -> Preemption:
+  """What suits the processes there are."""
+  return Preemption() if jax.process_count() == 1 else Together()

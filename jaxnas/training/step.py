@@ -1,7 +1,6 @@
 """One training step, the same jitted program for every architecture."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,9 +10,11 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from jaxnas import streams, supernets
+from jaxnas import streams
 from jaxnas.data import Training
-from jaxnas.samplers import Feedback, Sampler
+from jaxnas.samplers import Sampler
+from jaxnas.training import paths
+from jaxnas.training.mesh import Layout
 
 
 @struct.dataclass
@@ -100,6 +101,8 @@ def make_step(
   label_smoothing: float = 0.0,
   ema_decay: float = 0.0,
   reward_every: int = 1,
+  groups: int = 1,
+  layout: Layout | None = None,
 ) -> Step:
   """(state, inputs) -> (state, metrics), jitted, donating the state.
 
@@ -119,98 +122,54 @@ def make_step(
     ema_decay: of the moving average, where the state has one; smaller in the
       first steps, (1 + step) / (10 + step), so that the start is forgotten.
     reward_every: steps from one with rewards to the next.
+    groups: of a batch, whose images are normalised together.
+    layout: of the mesh on which state and inputs lie, with the same groups;
+      None: one device. Either gives the same to rounding.
   """
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  learn = paths.learner(
+    net,
+    sampler,
+    images,
+    groups,
+    layout,
+    label_smoothing=label_smoothing,
+    reward_every=reward_every,
+  )
+
   def step(state: TrainState, inputs):
     drawn, indices_B = images.order.draw(state.images, inputs, state.step)
-    x_BxHxWxC, y_B = images.batch(inputs, state.step, indices_B)
+    batch = images.batch(inputs, state.step, indices_B)
     archs_PxE = sampler.sample(
       state.sampler, streams.key(seed, 'archs', state.step)
     )
-
-    def loss(params, statistics, arch_E):
-      logits_BxK, statistics = net.apply(
-        {'params': params, **statistics},
-        x_BxHxWxC,
-        arch_E,
-        train=True,
-        mutable=['batch_stats'],
-      )
-      target_BxK = optax.smooth_labels(
-        jax.nn.one_hot(y_B, logits_BxK.shape[-1]), label_smoothing
-      )
-      losses_B = optax.softmax_cross_entropy(logits_BxK, target_BxK)
-      accuracy = jnp.mean(jnp.argmax(logits_BxK, -1) == y_B)
-      return losses_B.mean(), (accuracy, statistics, logits_BxK)
-
-    def reward(arch_E):
-      if images.reward is None:
-        return jnp.float32(jnp.nan)
-      held_out = functools.partial(images.reward, inputs, state.step)
-
-      def measured():
-        x_BxHxWxC, y_B = held_out()
-        # Not by running statistics, which architectures share: keeping them
-        # must not change what is trained.
-        logits_BxK = supernets.with_momentum(net, None).apply(
-          {'params': state.params}, x_BxHxWxC, arch_E, train=False
-        )
-        return jnp.mean(jnp.argmax(logits_BxK, -1) == y_B)
-
-      return jax.lax.cond(
-        state.step % reward_every == 0, measured, lambda: jnp.float32(jnp.nan)
-      )
-
-    def path(carry, arch_E):
-      summed, used, statistics, sampler_state, drawn = carry
-      (value, (accuracy, statistics, logits_BxK)), gradient = (
-        jax.value_and_grad(loss, has_aux=True)(state.params, statistics, arch_E)
-      )
-      if images.order.note is not None:
-        drawn = images.order.note(drawn, indices_B, logits_BxK, y_B)
-      of_path = net.used(state.params, arch_E)
-      return (
-        jax.tree.map(jnp.add, summed, gradient),
-        jax.tree.map(jnp.logical_or, used, of_path),
-        statistics,
-        sampler.update(
-          sampler_state, Feedback(arch_E, gradient, reward(arch_E))
-        ),
-        drawn,
-      ), (value, accuracy)
-
-    nothing = (
-      jax.tree.map(jnp.zeros_like, state.params),
-      jax.tree.map(jnp.zeros_like, net.used(state.params, archs_PxE[0])),
-      state.statistics,
-      state.sampler,
-      drawn,
-    )
-    (gradient, used, statistics, sampler_state, drawn), of_paths = jax.lax.scan(
-      path, nothing, archs_PxE
-    )
-    losses_P, accuracies_P = of_paths
+    learnt = learn(state, archs_PxE, inputs, batch, indices_B, drawn)
     updates, optimizer_state = optimizer.update(
-      gradient, state.optimizer, state.params, used=used
+      learnt.gradient, state.optimizer, state.params, used=learnt.used
     )
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
     average = state.average and optax.incremental_update(
-      {'params': params, **statistics}, state.average, 1 - decay
+      {'params': params, **learnt.statistics}, state.average, 1 - decay
     )
     return dataclasses.replace(
       state,
       step=state.step + 1,
       params=params,
-      statistics=statistics,
+      statistics=learnt.statistics,
       average=average,
       optimizer=optimizer_state,
-      sampler=sampler_state,
-      images=drawn,
+      sampler=learnt.sampler,
+      images=learnt.images,
       samples=state.samples + count(archs_PxE),
     ), Metrics(
-      losses_P.mean(), accuracies_P.mean(), optax.global_norm(gradient)
+      learnt.losses_P.mean(),
+      learnt.accuracies_P.mean(),
+      optax.global_norm(learnt.gradient),
     )
 
-  return step
+  return jax.jit(
+    step,
+    donate_argnums=0,
+    out_shardings=None if layout is None else layout.whole,
+  )

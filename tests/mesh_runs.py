@@ -1,0 +1,133 @@
+"""Some steps of training on every mesh that there are devices for.
+
+As a script it saves what they end with: `python mesh_runs.py FILE CASE...`.
+"""
+
+import dataclasses
+import re
+import sys
+from collections import Counter
+
+import jax
+import numpy as np
+import small_run
+
+from jaxnas import build, config, spaces, streams, supernets
+from jaxnas.sampler_config import sampler
+from jaxnas.training import mesh
+
+STEPS = 3
+COLLECTIVE = re.compile(
+  r' (all-reduce|all-gather|all-to-all|collective-\w+|reduce-scatter)'
+  r'(?:-start)?\('
+)
+
+GIVEN = config.Config(
+  space='small',
+  data=config.Data(batch_size=32, crop_padding=1, flip=True),
+  optimizer=config.Optimizer(peak_lr=0.05),
+)
+
+
+def given(groups=1, affine=False, bn_running=False, **sections):
+  """The config of a case."""
+  shared = config.Supernet(
+    affine=affine, bn_running=bn_running, bn_groups=groups
+  )
+  return dataclasses.replace(GIVEN, supernet=shared, **sections)
+
+
+# Config and meshes (data, paths), which train alike.
+CASES = {
+  'groups': (
+    given(groups=4, sampler=config.Sampler(paths=2)),
+    [(1, 1), (2, 1), (1, 2), (4, 2)],
+  ),
+  'synchronised': (given(groups=2), [(1, 1), (4, 1)]),
+  'mixture': (
+    given(
+      groups=2,
+      affine=True,
+      bn_running=True,
+      sampler=config.Sampler(name='mixture', paths=4, reward_every=2),
+    ),
+    [(1, 1), (2, 2), (3, 1)][:2],
+  ),
+  'importance': (
+    given(groups=2, sampler=config.Sampler(name='importance', paths=2)),
+    [(1, 1), (2, 1), (2, 2)],
+  ),
+  'prototypes': (
+    given(
+      groups=2,
+      sampler=config.Sampler(paths=4),
+      debias=config.Debias(temperature=0.5),
+      density=config.Density(estimator='prototypes'),
+    ),
+    [(1, 1), (2, 2)],
+  ),
+  'pooling': (
+    given(groups=2, space='pooling', sampler=config.Sampler(paths=2)),
+    [(1, 1), (2, 2)],
+  ),
+}
+
+
+def name_of(case, data, paths):
+  return f'{case} {data}x{paths}'
+
+
+def trained(case, data, paths):
+  """Leaves of the last state, metrics, and collectives of a step."""
+  wanted = dataclasses.replace(CASES[case][0], mesh=config.Mesh(data, paths))
+  experiment = build.experiment(wanted)
+  state, rows = experiment.init_state(), []
+  with experiment.training.feed(0, 0) as inputs:
+    compiled = experiment.step_fn.lower(state, next(inputs)).compile()
+  inputs = experiment.training.feed(0, 0)
+  for _ in range(STEPS):
+    state, row = experiment.step_fn(state, next(inputs))
+    rows.append([float(value) for value in row])
+  inputs.close()
+  counts = Counter(COLLECTIVE.findall(compiled.as_text()))
+  return {
+    'metrics': np.array(rows),
+    'collectives': np.array([f'{k} {v}' for k, v in counts.items()]),
+    **{
+      jax.tree_util.keystr(path): np.asarray(leaf)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    },
+  }
+
+
+def drawn(on, devices):
+  """Architectures of some steps, where the state lies on so many devices."""
+  space, paths = spaces.get(on), 4
+  given = config.Config(space=on, sampler=config.Sampler(paths=paths))
+  draws = sampler(given, space, supernets.build(space), 1)
+  layout = mesh.layout(1, devices, 1)
+  place, within = (
+    (layout.everywhere, layout.within) if layout else (lambda x: x,) * 2
+  )
+
+  @jax.jit
+  def sample(state, step):
+    return within(draws.sample(state, streams.key(0, 'archs', step)))
+
+  state = place(draws.init())
+  return np.stack([sample(state, step) for step in range(STEPS)])
+
+
+if __name__ == '__main__':
+  found = {'devices': np.array(jax.device_count())}
+  with small_run.registered():
+    for case in sys.argv[2:]:
+      if case == 'draws':
+        for on in spaces.NAMES:
+          for devices in (1, 2, 4, 8):
+            found[f'{on} {devices}'] = drawn(on, devices)
+        continue
+      for data, paths in CASES[case][1]:
+        for key, value in trained(case, data, paths).items():
+          found[f'{name_of(case, data, paths)} {key}'] = value
+  np.savez(sys.argv[1], **found)

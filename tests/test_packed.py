@@ -1,0 +1,119 @@
+"""The switch against `lax.switch`, and what its gradient keeps."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxnas.nn import packed
+from jaxnas.nn.packed import keep
+
+ROWS, WIDTHS = 3, (5, 2, 7)
+
+
+def parameters():
+  keys = iter(jax.random.split(jax.random.key(0), 2 * len(WIDTHS)))
+  return [
+    (
+      jax.random.normal(next(keys), (4, width)),
+      jax.random.normal(next(keys), (width, 4)),
+    )
+    for width in WIDTHS
+  ]
+
+
+def block(x, weights, mark=keep):
+  """Two products, of which the second depends on all of the first."""
+  into, out = weights
+  hidden = mark(x @ into)
+  scale = mark(jnp.mean(hidden * hidden))
+  wide = mark((hidden * scale).astype(jnp.bfloat16)).astype(jnp.float32)
+  return jnp.sin(mark(jnp.tanh(wide) @ out))
+
+
+def branches(mark=keep):
+  return [
+    *(
+      lambda x, params, i=i: block(x, params[i], mark)
+      for i in range(len(WIDTHS))
+    ),
+    lambda x, params: x,
+  ]
+
+
+def loss(switch, mark=keep):
+  def of(index, x, params):
+    y = switch(index, branches(mark), x, params)
+    return jnp.sum(y * jnp.arange(y.size).reshape(y.shape))
+
+  return of
+
+
+x_Rx4 = jax.random.normal(jax.random.key(1), (ROWS, 4))
+
+
+@pytest.mark.parametrize('index', [-1, 0, 1, 2, 3, 9])
+def test_values_and_gradients_are_those_of_lax(index):
+  """In one program, clamped as there."""
+  found, wanted = (
+    jax.jit(jax.value_and_grad(loss(switch), argnums=(1, 2)))(
+      jnp.int32(index), x_Rx4, parameters()
+    )
+    for switch in (packed.switch, lax.switch)
+  )
+  for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def products(switch, mark=keep):
+  compiled = (
+    jax.jit(jax.value_and_grad(loss(switch, mark), argnums=(1, 2)))
+    .lower(jnp.int32(0), x_Rx4, parameters())
+    .compile()
+  )
+  return len(re.findall(r' dot\(', compiled.as_text()))
+
+
+def test_what_is_kept_is_not_computed_again():
+  """Two products forward and four backward; unmarked the two once more."""
+  blocks = len(WIDTHS)
+  assert products(packed.switch) == 6 * blocks
+  assert products(packed.switch, lambda x: x) == 8 * blocks
+
+
+def test_slots_are_as_large_as_the_largest_branch_needs():
+  params = parameters()
+  residuals = jax.eval_shape(
+    lambda index: jax.vjp(
+      lambda x, params: packed.switch(index, branches(), x, params),
+      x_Rx4,
+      params,
+    )[1],
+    jnp.int32(0),
+  )
+  of_operands = [leaf.shape for leaf in jax.tree.leaves((x_Rx4, params))]
+  shapes = [
+    (leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(residuals)
+  ]
+  # The index, the operands, and of both types the largest of each rank.
+  widest = max(WIDTHS)
+  assert sorted(shapes) == sorted(
+    [((), 'int32')]
+    + [(shape, 'float32') for shape in of_operands]
+    + [
+      ((ROWS * widest,), 'float32'),
+      ((ROWS * 4,), 'float32'),
+      ((1,), 'float32'),
+      ((ROWS * widest,), 'bfloat16'),
+    ]
+  )
+
+
+def test_outside_of_a_branch_nothing_is_marked():
+  assert keep(x_Rx4) is x_Rx4
+  with pytest.raises(ZeroDivisionError):
+    packed.switch(jnp.int32(0), [lambda x: 1 / 0], x_Rx4)
+  assert keep(x_Rx4) is x_Rx4
