@@ -1,7 +1,6 @@
 """ledger.json: where the seconds of a run went, over all its resumptions."""
 
 import contextlib
-import json
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -44,7 +43,8 @@ class Ledger:
 
   def __init__(self, file: Path, since_s: float):
     self._file = file
-    kept = json.loads(file.read_text()) if file.exists() else {}
+    kinds = {'processes': int, 'seconds': dict, 'at': dict}
+    kept = runs.read_json(file, kinds) if file.exists() else {}
     self.processes = kept.get('processes', 0) + 1
     self.seconds: dict[str, float] = {
       part: kept.get('seconds', {}).get(part, 0.0) for part in PARTS
@@ -86,22 +86,22 @@ class Ledger:
           item = next(inputs)
         yield item
 
-  def compiled(self, name: str, duration_s: float, **facts: Any) -> None:
+  def compiled(self, event: str, duration_secs: float, **facts: Any) -> None:
     """Listens to JAX: what compiling took counts to that alone.
 
     Programs are traced within others, so that intervals may hold others.
     """
     del facts
-    if not name.startswith('/jax/core/compile/'):
+    if not event.startswith('/jax/core/compile/'):
       return
     end_s = time.monotonic()
-    start_s, known_s = end_s - duration_s, 0.0
+    start_s, known_s = end_s - duration_secs, 0.0
     while self._compiled and self._compiled[-1][0] >= start_s:
       one_s, other_s = self._compiled.pop()
       known_s += other_s - one_s
     self._compiled.append((start_s, end_s))
-    self.seconds['compile'] += duration_s - known_s
-    self.seconds[self._open[-1]] -= duration_s - known_s
+    self.seconds['compile'] += duration_secs - known_s
+    self.seconds[self._open[-1]] -= duration_secs - known_s
 
   def restarted(self, step: int) -> None:
     """Training goes on from this checkpoint; what came after it was lost."""

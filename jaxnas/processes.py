@@ -42,7 +42,12 @@ def start(given: Distributed) -> None:
 
   Raises ValueError where the flags don't say which processes there are.
   """
-  three = (given.coordinator, given.num_processes, given.process_id)
+  coordinator, count, index = (
+    given.coordinator,
+    given.num_processes,
+    given.process_id,
+  )
+  three = coordinator, count, index
   if None in three and three != (None, None, None):
     raise ValueError(
       '--distributed.coordinator, --distributed.num_processes and '
@@ -53,14 +58,14 @@ def start(given: Distributed) -> None:
       f'--distributed.heartbeat_s is {given.heartbeat_s}; it must be at least '
       '1.'
     )
-  if given.coordinator is not None and ':' not in given.coordinator:
+  if coordinator is not None and ':' not in coordinator:
     raise ValueError(
-      f'--distributed.coordinator {given.coordinator} must be HOST:PORT.'
+      f'--distributed.coordinator {coordinator} must be HOST:PORT.'
     )
-  if None not in three and not 0 <= three[2] < three[1]:
+  if count is not None and index is not None and not 0 <= index < count:
     raise ValueError(
-      f'--distributed.process_id is {three[2]}; of {three[1]} processes it '
-      f'must be in [0, {three[1] - 1}].'
+      f'--distributed.process_id is {index}; of {count} processes it must be '
+      f'in [0, {count - 1}].'
     )
   if None in three and not _several():
     return

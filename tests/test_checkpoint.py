@@ -270,7 +270,7 @@ def test_a_run_says_what_its_disk_could_not_take(tmp_path, capsys, choice):
   assert 'are free on its disk' in said.err
   assert ('Training goes on' in said.out) == (choice == 'skip')
   if choice == 'skip':
-    rows = runs.read_rows(run / 'metrics.jsonl', ['step', 'loss'])
+    rows = runs.read_rows(run / 'metrics.jsonl', {'step': int, 'loss': float})
     assert rows[-1]['step'] == 40
   assert not (run / 'predictions.npz').exists()
   # With room it goes on from what there is: nothing.

@@ -39,7 +39,7 @@ def rows(file):
   """But for times."""
   return [
     {key: value for key, value in row.items() if key != 'images_per_s'}
-    for row in runs.read_rows(file, ())
+    for row in runs.read_rows(file, {})
   ]
 
 

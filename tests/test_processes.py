@@ -71,7 +71,7 @@ def ended(children):
 def trained_a_while(run):
   """Waits for the first row of metrics."""
   end_s = time.monotonic() + 300
-  while not runs.read_rows(run / 'metrics.jsonl', ['step']):
+  while not runs.read_rows(run / 'metrics.jsonl', {'step': int}):
     assert time.monotonic() < end_s
     time.sleep(0.1)
 
@@ -79,7 +79,7 @@ def trained_a_while(run):
 def rows(run):
   return [
     (row['step'], row.get('loss'))
-    for row in runs.read_rows(run / 'metrics.jsonl', ['step'])
+    for row in runs.read_rows(run / 'metrics.jsonl', {'step': int})
   ]
 
 

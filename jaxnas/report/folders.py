@@ -124,7 +124,9 @@ def _read(label: str, folder: Path) -> Run:
     space.validate(arrays['archs_AxE'])
     return arrays
 
-  metrics = part('metrics.jsonl', lambda file: runs.read_rows(file, ['step']))
+  metrics = part(
+    'metrics.jsonl', lambda file: runs.read_rows(file, {'step': int})
+  )
   return Run(
     label=label,
     folder=folder,

@@ -112,8 +112,8 @@ def warmup(runs: Sequence[Run]) -> dict[str, float]:
 
 def best_baseline(run: Run) -> tuple[str, float] | None:
   """What ranks best without any training, and its tau."""
-  found: dict[str, float] = {
-    BASELINES.get(name, name): values['kendall']
+  found = {
+    str(BASELINES.get(name, name)): values['kendall']
     for name, values in (run.correlation or {}).get('baselines', {}).items()
     if values['kendall'] is not None
   }

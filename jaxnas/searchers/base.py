@@ -180,11 +180,16 @@ def load_state(file: Path, space: Space | None = None) -> State:
   """
   arrays = runs.read_npz(file)
   names = State._fields[:-1]
-  if missing := [name for name in names if name not in arrays]:
-    raise runs.Damaged(f'{file} is no state of a search: no {missing[0]}.')
   count = sum(name.startswith('own_') for name in arrays)
-  own = [arrays.get(f'own_{i}') for i in range(count)]
-  state = State(*(arrays[name] for name in names), own=tuple(own))
+  own = [f'own_{i}' for i in range(count)]
+  if missing := [name for name in (*names, *own) if name not in arrays]:
+    raise runs.Damaged(
+      f'{file} is no state of a search: no {missing[0]}; start another in a '
+      'new --workdir.'
+    )
+  state = State(
+    *(arrays[name] for name in names), own=tuple(arrays[name] for name in own)
+  )
   try:
     _check(state, space)
   except ValueError as error:
@@ -208,7 +213,5 @@ def _check(state: State, space: Space | None) -> None:
       raise ValueError(f'{name} is {array.dtype} of shape {array.shape}')
   if state.archs_VxE.shape[:1] != (scored,):
     raise ValueError(f'archs_VxE are of shape {state.archs_VxE.shape}')
-  if any(array is None for array in state.own):
-    raise ValueError('own_0 and those after it are not in a row')
   if space is not None:
     space.validate(state.archs_VxE)
