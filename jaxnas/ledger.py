@@ -86,22 +86,22 @@ class Ledger:
           item = next(inputs)
         yield item
 
-  def compiled(self, name: str, duration_s: float, **facts: Any) -> None:
+  def compiled(self, event: str, duration_secs: float, **kwargs: Any) -> None:
     """Listens to JAX: what compiling took counts to that alone.
 
     Programs are traced within others, so that intervals may hold others.
     """
-    del facts
-    if not name.startswith('/jax/core/compile/'):
+    del kwargs
+    if not event.startswith('/jax/core/compile/'):
       return
     end_s = time.monotonic()
-    start_s, known_s = end_s - duration_s, 0.0
+    start_s, known_s = end_s - duration_secs, 0.0
     while self._compiled and self._compiled[-1][0] >= start_s:
       one_s, other_s = self._compiled.pop()
       known_s += other_s - one_s
     self._compiled.append((start_s, end_s))
-    self.seconds['compile'] += duration_s - known_s
-    self.seconds[self._open[-1]] -= duration_s - known_s
+    self.seconds['compile'] += duration_secs - known_s
+    self.seconds[self._open[-1]] -= duration_secs - known_s
 
   def restarted(self, step: int) -> None:
     """Training goes on from this checkpoint; what came after it was lost."""

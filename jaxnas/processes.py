@@ -42,32 +42,31 @@ def start(given: Distributed) -> None:
 
   Raises ValueError where the flags don't say which processes there are.
   """
-  three = (given.coordinator, given.num_processes, given.process_id)
-  if None in three and three != (None, None, None):
-    raise ValueError(
-      '--distributed.coordinator, --distributed.num_processes and '
-      '--distributed.process_id belong together: give all three, or none.'
-    )
+  host, number, own = given.coordinator, given.num_processes, given.process_id
   if given.heartbeat_s < 1:
     raise ValueError(
       f'--distributed.heartbeat_s is {given.heartbeat_s}; it must be at least '
       '1.'
     )
-  if given.coordinator is not None and ':' not in given.coordinator:
+  if host is None or number is None or own is None:
+    if (host, number, own) != (None, None, None):
+      raise ValueError(
+        '--distributed.coordinator, --distributed.num_processes and '
+        '--distributed.process_id belong together: give all three, or none.'
+      )
+    if not _several():
+      return
+  elif ':' not in host:
+    raise ValueError(f'--distributed.coordinator {host} must be HOST:PORT.')
+  elif not 0 <= own < number:
     raise ValueError(
-      f'--distributed.coordinator {given.coordinator} must be HOST:PORT.'
+      f'--distributed.process_id is {own}; of {number} processes it must be in '
+      f'[0, {number - 1}].'
     )
-  if None not in three and not 0 <= three[2] < three[1]:
-    raise ValueError(
-      f'--distributed.process_id is {three[2]}; of {three[1]} processes it '
-      f'must be in [0, {three[1] - 1}].'
-    )
-  if None in three and not _several():
-    return
   import jax
 
   jax.distributed.initialize(
-    *three, heartbeat_timeout_seconds=given.heartbeat_s
+    host, number, own, heartbeat_timeout_seconds=given.heartbeat_s
   )
   if jax.process_index():
     runs.leave_writing()

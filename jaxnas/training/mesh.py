@@ -77,7 +77,7 @@ class Layout:
     first = self.share(size).start
 
     def put(leaf: np.ndarray) -> jax.Array:
-      def part(index: tuple[slice, ...]) -> np.ndarray:
+      def part(index: Any) -> np.ndarray:
         start, stop, _ = index[0].indices(size)
         return leaf[start - first : stop - first]
 
@@ -143,7 +143,7 @@ class Layout:
       )
       every = unravel(jax.lax.psum(vector, (PATHS, *IMAGES)))
       mean = jax.tree.map(lambda leaf: leaf / columns, every[:2])
-      return Measured(*mean, every.of_image)
+      return Measured(mean[0], mean[1], every.of_image)
 
     return jax.shard_map(
       on_device,
