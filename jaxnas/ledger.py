@@ -1,6 +1,7 @@
 """ledger.json: where the seconds of a run went, over all its resumptions."""
 
 import contextlib
+import json
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -43,8 +44,7 @@ class Ledger:
 
   def __init__(self, file: Path, since_s: float):
     self._file = file
-    kinds = {'processes': int, 'seconds': dict, 'at': dict}
-    kept = runs.read_json(file, kinds) if file.exists() else {}
+    kept = json.loads(file.read_text()) if file.exists() else {}
     self.processes = kept.get('processes', 0) + 1
     self.seconds: dict[str, float] = {
       part: kept.get('seconds', {}).get(part, 0.0) for part in PARTS
@@ -86,12 +86,12 @@ class Ledger:
           item = next(inputs)
         yield item
 
-  def compiled(self, event: str, duration_secs: float, **facts: Any) -> None:
+  def compiled(self, event: str, duration_secs: float, **kwargs: Any) -> None:
     """Listens to JAX: what compiling took counts to that alone.
 
     Programs are traced within others, so that intervals may hold others.
     """
-    del facts
+    del kwargs
     if not event.startswith('/jax/core/compile/'):
       return
     end_s = time.monotonic()

@@ -42,37 +42,31 @@ def start(given: Distributed) -> None:
 
   Raises ValueError where the flags don't say which processes there are.
   """
-  coordinator, count, index = (
-    given.coordinator,
-    given.num_processes,
-    given.process_id,
-  )
-  three = coordinator, count, index
-  if None in three and three != (None, None, None):
-    raise ValueError(
-      '--distributed.coordinator, --distributed.num_processes and '
-      '--distributed.process_id belong together: give all three, or none.'
-    )
+  host, number, own = given.coordinator, given.num_processes, given.process_id
   if given.heartbeat_s < 1:
     raise ValueError(
       f'--distributed.heartbeat_s is {given.heartbeat_s}; it must be at least '
       '1.'
     )
-  if coordinator is not None and ':' not in coordinator:
+  if host is None or number is None or own is None:
+    if (host, number, own) != (None, None, None):
+      raise ValueError(
+        '--distributed.coordinator, --distributed.num_processes and '
+        '--distributed.process_id belong together: give all three, or none.'
+      )
+    if not _several():
+      return
+  elif ':' not in host:
+    raise ValueError(f'--distributed.coordinator {host} must be HOST:PORT.')
+  elif not 0 <= own < number:
     raise ValueError(
-      f'--distributed.coordinator {coordinator} must be HOST:PORT.'
+      f'--distributed.process_id is {own}; of {number} processes it must be in '
+      f'[0, {number - 1}].'
     )
-  if count is not None and index is not None and not 0 <= index < count:
-    raise ValueError(
-      f'--distributed.process_id is {index}; of {count} processes it must be '
-      f'in [0, {count - 1}].'
-    )
-  if None in three and not _several():
-    return
   import jax
 
   jax.distributed.initialize(
-    *three, heartbeat_timeout_seconds=given.heartbeat_s
+    host, number, own, heartbeat_timeout_seconds=given.heartbeat_s
   )
   if jax.process_index():
     runs.leave_writing()

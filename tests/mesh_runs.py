@@ -40,11 +40,10 @@ def given(groups=1, affine=False, bn_running=False, **sections):
 
 
 # Config and meshes (data, paths), which train alike.
+GROUPS = given(groups=4, sampler=config.Sampler(paths=2))
 CASES = {
-  'groups': (
-    given(groups=4, sampler=config.Sampler(paths=2)),
-    [(1, 1), (2, 1), (1, 2), (4, 2)],
-  ),
+  'groups': (GROUPS, [(1, 1), (4, 2)]),
+  'fewer devices': (GROUPS, [(1, 1), (2, 1), (1, 2), (2, 2)]),
   'synchronised': (given(groups=2), [(1, 1), (4, 1)]),
   'mixture': (
     given(
@@ -120,13 +119,11 @@ def drawn(on, devices):
 
 if __name__ == '__main__':
   found = {'devices': np.array(jax.device_count())}
+  for on in spaces.NAMES if 'draws' in sys.argv else ():
+    for devices in (1, 2, 4, 8):
+      found[f'{on} {devices}'] = drawn(on, devices)
   with small_run.registered():
-    for case in sys.argv[2:]:
-      if case == 'draws':
-        for on in spaces.NAMES:
-          for devices in (1, 2, 4, 8):
-            found[f'{on} {devices}'] = drawn(on, devices)
-        continue
+    for case in {*sys.argv} & {*CASES}:
       for data, paths in CASES[case][1]:
         for key, value in trained(case, data, paths).items():
           found[f'{name_of(case, data, paths)} {key}'] = value

@@ -237,7 +237,7 @@ def test_checkpoints_are_kept_by_time_too(monkeypatch):
     step.TrainState(step=jnp.int32(0), samples=jnp.int32(0), **nothing),
     trained,
     lambda at: iter_of(itertools.repeat(None)),
-    loop.Schedule(5, 2, 1, 1, save_minutes=1.0),
+    loop.Schedule(5, 2, 4, 1, save_minutes=1.0),
     save=lambda state, rows: saved.append(int(state.step)),
     record=lambda step, row: None,
     images_per_step=1,

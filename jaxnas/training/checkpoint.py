@@ -14,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from jaxnas import runs
 from jaxnas.training import digests
 from jaxnas.training.digests import Damaged, Different
 
@@ -202,9 +203,11 @@ class Checkpoints:
   def _aside(self, step: int) -> Path:
     """Makes way for the step to be saved again; says where it is now."""
     aside = self._shown.with_name(ASIDE) / str(step)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.parent.mkdir(exist_ok=True)
-    (self._folder / str(step)).rename(aside)
+    # Of several processes one moves it, when all have read something better.
+    if runs.writes():
+      shutil.rmtree(aside, ignore_errors=True)
+      aside.parent.mkdir(exist_ok=True)
+      (self._folder / str(step)).rename(aside)
     self._manager.reload()
     return aside
 

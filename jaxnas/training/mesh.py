@@ -8,7 +8,7 @@ branches that differ silently mix wrong data.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -142,8 +142,8 @@ class Layout:
         )
       )
       every = unravel(jax.lax.psum(vector, (PATHS, *IMAGES)))
-      summed, of_path = jax.tree.map(lambda leaf: leaf / columns, every[:2])
-      return Measured(summed, of_path, every.of_image)
+      mean = jax.tree.map(lambda leaf: leaf / columns, every[:2])
+      return Measured(mean[0], mean[1], every.of_image)
 
     return jax.shard_map(
       on_device,
@@ -156,12 +156,7 @@ class Layout:
     )
 
 
-def layout(
-  data: int,
-  paths: int,
-  groups: int,
-  described: Sequence[Any] | None = None,
-) -> Layout | None:
+def layout(data: int, paths: int, groups: int) -> Layout | None:
   """Of so many devices; None where that is one.
 
   Args:
@@ -169,13 +164,11 @@ def layout(
     paths: rows of them.
     groups: of a batch, normalised each alone; a multiple of `data` or a
       divisor.
-    described: devices of another machine, to compile for; None: this run's.
 
   Raises ValueError where there are not so many devices, or where processes
   would be left without any.
   """
-  devices = jax.devices() if described is None else described
-  wanted = data * paths
+  devices, wanted = jax.devices(), data * paths
   if wanted > len(devices):
     raise ValueError(
       f'mesh.data {data} times mesh.paths {paths} is {wanted} devices; there '
@@ -194,6 +187,6 @@ def layout(
     (paths, apart, data // apart),
     (PATHS, GROUPS, SHARDS),
     axis_types=(AxisType.Auto,) * 3,
-    devices=list(devices[:wanted]),
+    devices=devices[:wanted],
   )
   return Layout(mesh, Groups(groups // apart, SHARDS if data > apart else None))
