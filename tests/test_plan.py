@@ -293,8 +293,8 @@ def test_a_compiled_program_is_read():
   compiled = jax.jit(loop).lower(jax.ShapeDtypeStruct((64, 64), 'f4')).compile()
   moved = program.traffic(compiled.as_text(), devices=1)
   size = 64 * 64 * 4
-  # An operation counts what it is given each time it is named.
-  assert 10 * 3 * size <= moved.memory <= 10 * 3 * size + 8 * size
+  # A compiler may copy what a loop carries, but not all of it twice a round.
+  assert 10 * 3 * size <= moved.memory < 10 * 5 * size
   assert moved.count == 0
 
 
@@ -587,11 +587,11 @@ def test_a_step_that_does_not_fit_is_said_to(here, small_space, monkeypatch):
 def test_tables_have_a_column_for_each_machine():
   rows = [
     {'topology': 'v5e:4x4', 'hours': 1.234, 'memory_bytes': 3 * 2**30},
-    {'topology': 'h100:8', 'hours': 1234.0, 'fits': True},
+    {'topology': 'h100:8', 'hours': 57.12, 'fits': True},
   ]
   text = printed(rows)
   assert re.search(r'v5e:4x4 +h100:8', text)
-  assert re.search(r'hours, at least +1\.23 +1,234\.00', text)
+  assert re.search(r'hours, at least +1\.23 +57\.1', text)
   assert re.search(r'memory a device, GiB +3\.00 +-', text)
 
 

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   for machine, experiment in zip(machines, experiments, strict=True):
     print(f'{machine.name}: compiling', file=sys.stderr, flush=True)
     plans.append(estimate(experiment, machine, largest=args.largest_batch))
-  table.show(f'{args.config}, planned', plans)
+  table.show(f'{Path(args.config or "").name}, planned', plans)
   print(CAVEAT)
   chips = {machine.kind: machine.chip for machine in machines}
   for kind, chip in chips.items():

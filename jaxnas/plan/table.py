@@ -39,7 +39,7 @@ ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
   ('  by interconnect', 'interconnect_s', _milliseconds),
   ('bound by', 'bound', str),
   ('images/s, at most', 'images_per_s', lambda rate: f'{rate:,.0f}'),
-  ('hours, at least', 'hours', lambda hours: f'{hours:,.2f}'),
+  ('hours, at least', 'hours', lambda hours: f'{hours:,.3g}'),
 )
 
 
