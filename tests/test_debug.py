@@ -45,9 +45,13 @@ def broken(monkeypatch):
 
     def made(*args, **kwargs):
       inner = make_step(*args, **kwargs)
-      return lambda state, inputs: inner(
-        change(state) if int(state.step) == at else state, inputs
-      )
+
+      def spoilt(state, inputs):
+        before = int(state.step) == at - 1
+        state, values = inner(state, inputs)
+        return change(state) if before else state, values
+
+      return spoilt
 
     monkeypatch.setattr(build.step, 'make_step', made)
 

@@ -122,6 +122,13 @@ def test_identical_and_zero_gradients_are_defined():
   np.testing.assert_array_equal(
     density.inverse_mean_distance(np.zeros((4, 3))), 1.0
   )
+  # Half of the others are alike, half are zero: mean distances 2/3 and 1.
+  mixed = density.inverse_mean_distance(np.eye(4, 3)[[0, 0, 3, 3]])
+  np.testing.assert_allclose(mixed, [1.5, 1.5, 1, 1], rtol=1e-6)
+  for features_AxD in (np.ones((4, 3)), np.zeros((4, 3))):
+    for estimator in (density.inverse_mean_distance, density.kde):
+      alpha_A = estimator(features_AxD)
+      assert np.isfinite(alpha_A).all() and np.ptp(alpha_A) < 1e-9
 
 
 @pytest.mark.parametrize(

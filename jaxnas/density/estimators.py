@@ -33,6 +33,11 @@ def inverse_mean_distance(
   its mean follows the authors' published analysis. Exact in O(A D) time; one
   copy of the rows, as unit vectors. `density.estimate` needs none.
 
+  Always finite: rows of one direction count as 1e-6 apart, so that alpha is
+  at most 1e6; a zero row is 1 from every other, so that alpha is 1 where all
+  are zero. Where all are alike alpha is constant: then a temperature changes
+  nothing, and none can be solved for.
+
   >>> features_AxD = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
   >>> inverse_mean_distance(features_AxD).round(3).tolist()
   [2.0, 2.0, 1.0]
