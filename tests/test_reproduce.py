@@ -366,6 +366,8 @@ def test_imagenet_is_searched_and_retrained(small, tmp_path, monkeypatch):
   retrain = dataclasses.replace(SMALL.retrain, epochs=1, seeds=1)
   few = dataclasses.replace(SMALL, retrain=retrain)
   monkeypatch.setattr(config, 'load', lambda file: few)
+  short = ('--population', '3', '--generations', '1', '--parents', '2')
+  monkeypatch.setattr(parts, 'SEARCH', short)
   assert main(['table_imagenet', '--scale', 'paper', *small]) == 0
   out = read(tmp_path / 'out', 'table_imagenet')
   assert [row['names'] for row in out['rows']] == [

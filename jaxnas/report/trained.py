@@ -1,6 +1,7 @@
 """Figures of training: curves, correlation along it, and what it took."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -112,9 +113,10 @@ def warmup(runs: Sequence[Run]) -> dict[str, float]:
 
 def best_baseline(run: Run) -> tuple[str, float] | None:
   """What ranks best without any training, and its tau."""
+  baselines: dict[str, Any] = (run.correlation or {}).get('baselines', {})
   found = {
-    str(BASELINES.get(name, name)): values['kendall']
-    for name, values in (run.correlation or {}).get('baselines', {}).items()
+    BASELINES.get(name, name): float(values['kendall'])
+    for name, values in baselines.items()
     if values['kendall'] is not None
   }
   return max(found.items(), key=lambda pair: pair[1]) if found else None

@@ -28,6 +28,8 @@ EPOCHS = (0, 5, 10, 50, 100, 200, 300)
 
 # Under what ImageNet's architectures are searched.
 MAX_MACS = '330M'
+# Flags of a search besides; without them it is as long as that of SPOS.
+SEARCH: tuple[str, ...] = ()
 
 Part = Callable[[Job, Path, 'Preemption'], dict[str, Any]]
 
@@ -138,7 +140,7 @@ def searched(searcher: str) -> Part:
     if not (folder / search.BEST).exists():
       begun = ['--resume'] if (folder / search.WHAT).exists() else []
       command = ['--run', str(run), '--workdir', str(folder)]
-      command += ['--searcher', searcher, '--max_macs', MAX_MACS]
+      command += ['--searcher', searcher, '--max_macs', MAX_MACS, *SEARCH]
       search.main([*(command[2:4] if begun else command), *begun])
     best = json.loads((folder / search.BEST).read_text('utf-8'))
     return {name: best[name] for name in ('arch', 'accuracy', 'macs', 'params')}

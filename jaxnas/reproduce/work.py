@@ -84,10 +84,13 @@ def _train(
     return None
   config = job.config
   images = json.dumps(config.data.__dict__, sort_keys=True)
-  if images not in loaded:
-    loaded.clear()
-    loaded[images] = build.images(config)
-  table = train.find_table(config, run, tables.get(config.space))
+  try:
+    if images not in loaded:
+      loaded.clear()
+      loaded[images] = build.images(config)
+    table = train.find_table(config, run, tables.get(config.space))
+  except (ValueError, FileNotFoundError) as error:
+    return str(error)
   result = compare.attempt(
     config,
     run,
