@@ -463,7 +463,7 @@ def test_sigterm_leaves_nothing_behind(tmp_path):
       [sys.executable, '-m', 'jaxnas.prepare', *argv], stderr=subprocess.PIPE
     )
     assert begun.wait(60)
-    while not list(tmp_path.glob('.jaxnas-*/*')):
+    while not list(tmp_path.rglob('.jaxnas-*/*')) and process.poll() is None:
       time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     error = process.communicate(timeout=30)[1]
