@@ -1,7 +1,6 @@
 """ledger.json: where the seconds of a run went, over all its resumptions."""
 
 import contextlib
-import json
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -44,7 +43,8 @@ class Ledger:
 
   def __init__(self, file: Path, since_s: float):
     self._file = file
-    kept = json.loads(file.read_text()) if file.exists() else {}
+    kinds = {'processes': int, 'seconds': dict, 'at': dict}
+    kept = runs.read_json(file, kinds) if file.exists() else {}
     self.processes = kept.get('processes', 0) + 1
     self.seconds: dict[str, float] = {
       part: kept.get('seconds', {}).get(part, 0.0) for part in PARTS

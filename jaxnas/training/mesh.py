@@ -8,7 +8,7 @@ branches that differ silently mix wrong data.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -156,7 +156,12 @@ class Layout:
     )
 
 
-def layout(data: int, paths: int, groups: int) -> Layout | None:
+def layout(
+  data: int,
+  paths: int,
+  groups: int,
+  described: Sequence[Any] | None = None,
+) -> Layout | None:
   """Of so many devices; None where that is one.
 
   Args:
@@ -164,11 +169,13 @@ def layout(data: int, paths: int, groups: int) -> Layout | None:
     paths: rows of them.
     groups: of a batch, normalised each alone; a multiple of `data` or a
       divisor.
+    described: devices of another machine, to compile for; None: this run's.
 
   Raises ValueError where there are not so many devices, or where processes
   would be left without any.
   """
-  devices, wanted = jax.devices(), data * paths
+  devices = jax.devices() if described is None else described
+  wanted = data * paths
   if wanted > len(devices):
     raise ValueError(
       f'mesh.data {data} times mesh.paths {paths} is {wanted} devices; there '
@@ -187,6 +194,6 @@ def layout(data: int, paths: int, groups: int) -> Layout | None:
     (paths, apart, data // apart),
     (PATHS, GROUPS, SHARDS),
     axis_types=(AxisType.Auto,) * 3,
-    devices=devices[:wanted],
+    devices=list(devices[:wanted]),
   )
   return Layout(mesh, Groups(groups // apart, SHARDS if data > apart else None))
