@@ -16,7 +16,7 @@ import small_run
 
 from jaxnas import build, config, spaces, streams, supernets
 from jaxnas.sampler_config import sampler
-from jaxnas.training import mesh
+from jaxnas.training import mesh, step
 
 STEPS = 3
 COLLECTIVE = re.compile(
@@ -86,7 +86,7 @@ def trained(case, data, paths):
       if compiled is None:
         compiled = experiment.step_fn.lower(state, inputs).compile()
       state, row = compiled(state, inputs)
-      rows.append([float(value) for value in row])
+      rows.append([float(getattr(row, name)) for name in step.LOGGED])
   assert compiled is not None
   counts = Counter(COLLECTIVE.findall(compiled.as_text()))
   return {

@@ -172,8 +172,13 @@ def training_step(space, dtype=jnp.bfloat16):
 
 # Formulations differ between backends in chains alone, so that the costly
 # spaces are lowered once.
-LOWERED = [(name, 'cuda') for name in SPACES] + [
-  (name, 'tpu') for name in ('digits', 'squeezed')
+LOWERED = [
+  (name, platform)
+  for name in ('digits', 'squeezed')
+  for platform in ('cuda', 'tpu')
+] + [
+  pytest.param((name, 'cuda'), marks=pytest.mark.slow)
+  for name in ('nas_bench_macro', 'nas_bench_201', 'pooling')
 ]
 
 

@@ -206,6 +206,7 @@ def test_the_warm_up_is_undebiased_and_then_a_temperature_is_set(online):
   assert share == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_space_too_large_to_list_is_debiased_by_prototypes(
   tmp_path, monkeypatch
 ):

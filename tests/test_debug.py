@@ -96,6 +96,7 @@ def test_a_dump_replays_from_the_last_good_checkpoint(tmp_path, broken, capsys):
   assert 'gradients that are not finite: ' in of_path
 
 
+@pytest.mark.slow
 def test_a_loss_from_the_start_is_dumped_without_a_checkpoint(tmp_path, capsys):
   flags, run = small_run.flags_in(tmp_path)
   said = fails(train.main, [*flags, '--optimizer.peak_lr', '1e30'], capsys)

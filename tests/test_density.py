@@ -36,7 +36,7 @@ class Toy(nn.Module):
   default_tensors: ClassVar = 'deep'
   layers: ClassVar = ('position_1_op_0', 'head')
   space: ClassVar = types.SimpleNamespace(
-    name='toy', classes=CLASSES, positions=ARCHS_AxE.shape[1]
+    name='toy', classes=CLASSES, positions=ARCHS_AxE.shape[1], format=str
   )
   sequential: ClassVar = True
 
@@ -481,7 +481,9 @@ def test_a_gradient_that_is_not_finite_names_its_arch(
   params = jax.tree.map(jnp.array, subject.params)
   params['position_1_op_2']['bias'] = jnp.full(6, jnp.nan)
   broken = subject._replace(params=params)
-  with pytest.raises(FloatingPointError, match=r'architecture 2 .*not finite'):
+  with pytest.raises(
+    FloatingPointError, match=r'architecture \[0 2\] .*not finite'
+  ):
     density.estimate(broken, gradient(subject, **options), estimator)
 
 

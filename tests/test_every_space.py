@@ -78,6 +78,7 @@ def last_state(run):
     return checkpoints.restore(checkpoints.steps()[-1], like)[0]
 
 
+@pytest.mark.slow
 def test_cells_train_on_streamed_images(cells):
   predictions = runs.read_npz(cells / 'predictions.npz')
   assert predictions['archs_AxE'].shape == (3, 6)

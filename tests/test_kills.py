@@ -18,7 +18,7 @@ import small_run
 
 from jaxnas import runs
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get('JAXNAS_KILLS', '3'))
 

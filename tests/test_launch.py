@@ -31,7 +31,11 @@ def check(*command: str, **options) -> None:
 
 
 def test_every_file_is_checked():
-  assert {file.name for file in LAUNCH.iterdir()} == {*SHELL, *YAML}
+  assert {file.name for file in LAUNCH.iterdir()} == {
+    'README.md',
+    *SHELL,
+    *YAML,
+  }
 
 
 @pytest.mark.parametrize('name', SHELL)
@@ -144,7 +148,7 @@ def started(record, count):
   slurm.wait(lambda: len(record.read_text().splitlines()) == count, 30)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_that_is_told_to_stop_queues_again(stub, tmp_path):
   environment, record = stub
   job = submit(environment, tmp_path, '--config', 'x y.py')
@@ -158,7 +162,7 @@ def test_a_job_that_is_told_to_stop_queues_again(stub, tmp_path):
   )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_job_that_is_cancelled_stays_so(stub, tmp_path):
   environment, record = stub
   job = submit(environment, tmp_path)
@@ -183,7 +187,7 @@ def get_config():
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_tasks_train_together_and_go_on_where_they_were_stopped(
   cluster, tmp_path
 ):

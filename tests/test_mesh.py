@@ -88,18 +88,20 @@ def check(found, case):
       )
 
 
+@pytest.mark.slow
 def test_the_same_run_on_any_mesh(found):
   """Also that one all-reduce a step is all that devices exchange."""
   check(found, 'groups')
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('case', [case for case in CASES if case != 'groups'])
 def test_the_same_run_with_feedback_and_shared_statistics(more, case):
   check(more, case)
 
 
 @pytest.mark.parametrize('on', spaces.NAMES)
+@pytest.mark.slow
 def test_any_number_of_devices_draws_the_same_architectures(found, on):
   archs_TxPxE = found[f'{on} 1']
   assert len({archs_PxE.tobytes() for archs_PxE in archs_TxPxE}) > 1

@@ -39,7 +39,7 @@ def given(label, **more):
 
 def batches_of(given, loaded=LOADED):
   indices_T, _ = build.divide(given, loaded)
-  return build.batches_of(given, DIGITS, loaded, indices_T)
+  return build.batches_of(given, DIGITS, loaded, indices_T, data.ON_ONE)
 
 
 def indices(batches, state, first, count):
@@ -220,6 +220,10 @@ class Linear:
   """A layer for each op of the first position, in place of a supernet."""
 
   space = DIGITS
+
+  def clone(self, **changes):
+    del changes
+    return self
 
   def apply(self, variables, x, arch, *, train, mutable=()):
     kernel_DxK = variables['params']['kernel'][arch[0]]

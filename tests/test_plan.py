@@ -419,6 +419,7 @@ def test_stand_ins_are_as_many_and_as_large(name, count, classes, shape):
   assert set(images.y_train) == set(images.y_test) == set(range(classes))
 
 
+@pytest.mark.slow
 def test_streamed_inputs_are_of_the_shapes_that_a_run_has(here):
   """Those of images that are decoded, cropped and batched."""
   given = Config(
@@ -532,6 +533,7 @@ def plan(here, small_space, tmp_path, capsys):
   return capsys.readouterr().out, json.loads(out.read_text())
 
 
+@pytest.mark.slow
 def test_a_plan_adds_up(plan, small_space):
   printed, written = plan
   (row,) = written['plans']
@@ -552,6 +554,7 @@ def test_a_plan_adds_up(plan, small_space):
   assert written['config']['data']['batch_size'] == 20
 
 
+@pytest.mark.slow
 def test_a_plan_counts_ranking_and_density_at_the_pace_of_training(
   here, small_space
 ):
@@ -570,6 +573,7 @@ def printed(rows):
   return out.getvalue()
 
 
+@pytest.mark.slow
 def test_a_step_that_does_not_fit_is_said_to(here, small_space, monkeypatch):
   def refuse(*_):
     raise DoesNotFit
@@ -633,7 +637,7 @@ def test_a_compiler_that_is_missing_is_one_line(monkeypatch):
 # The real compilers.
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize('name', ['v5e:2x2', 'h100:2', 'a100:1'])
 def test_real_compilers_plan_digits(name):
   machine = topologies.parse(name)

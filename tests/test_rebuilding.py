@@ -15,6 +15,7 @@ from jaxnas import (
   build,
   density,
   density_config,
+  ledger,
   rebuilding,
   runs,
   samplers,
@@ -195,7 +196,8 @@ def test_debiasing_multiplies_the_tree_that_was_just_built(
     return state
 
   monkeypatch.setattr(loop, 'fit', fit)
-  train.train_supernet(experiment, tmp_path, None, None, Preemption())
+  book = ledger.Ledger(tmp_path / ledger.FILE, 0.0)
+  train.train_supernet(experiment, tmp_path, None, None, Preemption(), book)
   assert [count for count, _ in seen] == [0, 1, 2]
   assert not np.asarray(seen[0][1].alpha_A).any()
   for accuracy_A, (_, sampler) in zip(measured, seen[1:], strict=True):

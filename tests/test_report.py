@@ -18,6 +18,10 @@ from jaxnas.report.__main__ import main
 HOSTILE = '<script>alert("x")</script>&\'$x_1$'
 
 
+# Its runs and pages take a minute.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope='module')
 def debiased(tmp_path_factory):
   """A run with everything that a page shows, and its undebiased twin."""
@@ -98,6 +102,7 @@ def test_a_page_has_every_section_and_every_figure(written, debiased):
     'training-images-per-s', 'kendall', 'ranks-run', 'ranks-run-undebiased',
     'density', 'density-accuracy', 'density-agreement', 'sampling', 'compute',
     'distances-training-run', 'distances-validation-run', 'layers-run',
+    'time',
     'distances-training-run-undebiased', 'distances-validation-run-undebiased',
     'layers-run-undebiased',
   }  # fmt: skip
@@ -165,6 +170,7 @@ def test_what_a_run_lacks_is_left_out_with_a_word(copy):
   for name in (
     'metrics.jsonl', 'correlation.json', 'predictions.npz', 'table.json',
     'density.npz', 'density_log.npz', 'samples.npz', 'environment.json',
+    'ledger.json',
   ):  # fmt: skip
     (copy / name).unlink()
   shutil.rmtree(copy / 'undebiased')

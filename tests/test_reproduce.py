@@ -333,7 +333,7 @@ def test_epochs_along_the_way():
   assert parts.looked_at(20) == (0, 3, 6, 9, 12, 15, 18, 20)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_runs_are_trained_shared_and_looked_at(small, tmp_path, capsys):
   """Uniform and debiased from one warm-up, and two items from the former."""
   assert main(['table3', 'table6', 'figure2', '--seeds', '1', *small]) == 0
@@ -360,7 +360,7 @@ def test_runs_are_trained_shared_and_looked_at(small, tmp_path, capsys):
     ) == pytest.approx(result['found']['kendall'])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_imagenet_is_searched_and_retrained(small, tmp_path, monkeypatch):
   """Every stage, on a space that is a moment's work."""
   retrain = dataclasses.replace(SMALL.retrain, epochs=1, seeds=1)

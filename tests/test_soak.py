@@ -90,7 +90,7 @@ def train_for(seconds, argv, run, log):
   while time.monotonic() - began < seconds or not seen:
     time.sleep(1)
     assert all(child.poll() is None for child in children), log.read_text()
-    rows = runs.read_rows(run / 'metrics.jsonl', ['step'])
+    rows = runs.read_rows(run / 'metrics.jsonl', {'step': int})
     last = rows[-1]['step'] if rows else 0
     first = last if first is None else first
     if last > first:
@@ -105,7 +105,9 @@ def train_for(seconds, argv, run, log):
 def rows(run):
   return [
     {key: value for key, value in row.items() if key != 'images_per_s'}
-    for row in runs.read_rows(run / 'metrics.jsonl', ['step', 'loss'])
+    for row in runs.read_rows(
+      run / 'metrics.jsonl', {'step': int, 'loss': float}
+    )
   ]
 
 
