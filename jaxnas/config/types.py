@@ -60,6 +60,7 @@ def make(cls: type[T], values: Any, prefix: str = '') -> T:
       value = make(typing.cast(type, hint), value, f'{prefix}{name}.')
     else:
       _check_value(f'{prefix}{name}', value, hint)
+      value = _number(f'{prefix}{name}', value, hint)
     given[name] = value
   for field in dataclasses.fields(typing.cast(Any, cls)):
     defaults = field.default, field.default_factory
@@ -71,6 +72,20 @@ def make(cls: type[T], values: Any, prefix: str = '') -> T:
 def _check_value(name: str, value: Any, hint: Any) -> None:
   if not _fits(value, hint):
     raise ValueError(f'{name} is {value!r:.80}; it must be {_describe(hint)}.')
+
+
+def _number(name: str, value: Any, hint: Any) -> Any:
+  """An integer that stands for a number, as one; all else as it is."""
+  kinds = (hint, *typing.get_args(hint))
+  if type(value) is not int or float not in kinds or int in kinds:
+    return value
+  try:
+    return float(value)
+  except OverflowError:
+    raise ValueError(
+      f'{name} is an integer of {value.bit_length()} bits; it must be a number '
+      'below 1.8e308.'
+    ) from None
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -41,7 +41,8 @@ class PoolingSpace(Space):
     first, second = map(int, parts)
     if first >= second:
       raise ValueError(
-        f'{text!r}: the first pool must stand before the second one.'
+        f'{text!r}: the first pool must stand before the second one in '
+        f'{self.name}.'
       )
     arch_E = np.zeros(self.positions, np.int32)
     arch_E[[first - 1, second - 1]] = 1
