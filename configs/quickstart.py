@@ -1,7 +1,7 @@
 """Digits: the whole method in a minute, on embedded images.
 
 Command: python -m jaxnas.train --config quickstart.py
-Hardware and time: 2 cores of an AMD EPYC, 23 s with nothing compiled before
+Hardware and time: 2 cores of an AMD EPYC, 32 s with nothing compiled before
 Result: Kendall 0.537 debiased, 0.594 undebiased, one seed: no difference that
   81 architectures could show; multiply-adds alone have 0.686
 """
