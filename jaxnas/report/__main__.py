@@ -28,12 +28,8 @@ class Report:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = tyro.cli(
-    Report,
-    prog='python -m jaxnas.report',
-    args=argv,
-    use_underscores=True,
-    description=__doc__,
+  args = cli.read(
+    Report, argv, prog='python -m jaxnas.report', description=__doc__
   )
   with cli.usage_errors():
     if not args.runs:

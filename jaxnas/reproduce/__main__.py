@@ -78,12 +78,8 @@ class Reproduce:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = tyro.cli(
-    Reproduce,
-    prog='python -m jaxnas.reproduce',
-    args=argv,
-    use_underscores=True,
-    description=__doc__,
+  args = cli.read(
+    Reproduce, argv, prog='python -m jaxnas.reproduce', description=__doc__
   )
   with cli.usage_errors():
     if not args.items:
