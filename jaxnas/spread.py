@@ -1,6 +1,8 @@
 """Many architectures in one program, spread over the devices there are."""
 
-from collections.abc import Callable, Iterable, Iterator
+import collections
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -98,3 +100,28 @@ def one_late(items: Iterable[T]) -> Iterator[T]:
     if len(waiting) == 2:
       yield waiting.pop(0)
   yield from waiting
+
+
+def side_by_side(iterators: Sequence[Iterator[T]]) -> Iterator[T]:
+  """Yields from each in turn, until all are at their end.
+
+  Each is advanced by one on a thread of its own meanwhile, one item ahead.
+  """
+  end = object()
+  # Threads start with the default precision, whatever is set here.
+  wide = jax.numpy.result_type(float) == jax.numpy.float64
+
+  def advance(iterator: Iterator[T]) -> T | object:
+    with jax.enable_x64(wide):
+      return next(iterator, end)
+
+  with ThreadPoolExecutor(max(len(iterators), 1)) as threads:
+    ahead = collections.deque(
+      (iterator, threads.submit(advance, iterator)) for iterator in iterators
+    )
+    while ahead:
+      iterator, future = ahead.popleft()
+      item: Any = future.result()
+      if item is not end:
+        ahead.append((iterator, threads.submit(advance, iterator)))
+        yield item

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from jaxnas import density
-from jaxnas.density import distances, estimators, measures, pairs, streaming
+from jaxnas.density import (
+  distances,
+  estimators,
+  measures,
+  pairs,
+  rows,
+  streaming,
+)
 from jaxnas.spread import Block
 
 COUNT = 10
@@ -40,13 +47,13 @@ def cosine_by_hand(f, g, skip=False):
 def matrix_by_hand(distance, features, **options):
   """Every distance, one pair after the other."""
   count = len(next(iter(features.values())))
-  rows = [
+  points = [
     {n: np.asarray(f[i]) for n, f in features.items()} for i in range(count)
   ]
   return np.array(
     [
       [
-        0.0 if i == j else distance(rows[i], rows[j], **options)
+        0.0 if i == j else distance(points[i], points[j], **options)
         for j in range(count)
       ]
       for i in range(count)
@@ -97,6 +104,28 @@ def test_vectors_beyond_the_memory_are_asked_for_again(memory_bytes, times):
   assert len(asked) == times
 
 
+@pytest.mark.parametrize('count', [2, 15, 16, 17, 32, 50])
+def test_the_mean_distance_of_rows_is_that_of_pairs(count):
+  f_AxD = np.random.default_rng(3).normal(size=(count, 7))
+  units_AxD = f_AxD / np.linalg.norm(f_AxD, axis=1, keepdims=True)
+  f_AxD[1] = units_AxD[1] = 0
+  expected_AxA = matrix_by_hand(cosine_by_hand, {'f': units_AxD})
+  np.testing.assert_allclose(
+    rows.mean_cosine_distance(f_AxD),
+    expected_AxA.sum(axis=1) / (count - 1),
+    atol=1e-6,
+    rtol=0,
+  )
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_named(value):
+  f_AxD = np.ones((20, 3))
+  f_AxD[17, 1] = value
+  with pytest.raises(streaming.NotFinite, match='architecture 17 are not'):
+    density.inverse_mean_distance(f_AxD)
+
+
 def test_a_mean_over_no_others_is_refused():
   with pytest.raises(ValueError, match='needs 2 archs, not 1'):
     density.inverse_mean_distance(np.ones((1, 3)))
@@ -136,8 +165,8 @@ def test_identical_and_zero_gradients_are_defined():
 )
 @pytest.mark.parametrize('scale', [1e-30, 1e30])
 def test_only_directions_count(estimator, scale):
-  features_AxD = np.random.default_rng(1).normal(size=(6, 9))
-  scale_Ax1 = np.where(np.arange(6)[:, None] % 2, scale, 1.0)
+  features_AxD = np.random.default_rng(1).normal(size=(36, 9))
+  scale_Ax1 = np.where(np.arange(36)[:, None] % 2, scale, 1.0)
   np.testing.assert_allclose(
     estimator(features_AxD * scale_Ax1), estimator(features_AxD), rtol=1e-5
   )

@@ -81,6 +81,7 @@ def test_depthwise_and_its_gradients_equal_lax_conv(
   size, stride, k, layout, largest, monkeypatch
 ):
   monkeypatch.setattr(convolutions, 'LARGEST_TOEPLITZ', largest)
+  monkeypatch.setattr(convolutions, 'SMALLEST_TOEPLITZ_KERNEL', 0)
 
   def ours(x, w):
     x = convolutions.relayout(x, 'NHWC', layout)
@@ -118,6 +119,7 @@ def test_bfloat16_convolutions_sum_in_float32(form, monkeypatch):
   """A kernel's gradient sums 16,384 products: bfloat16 stops at 256 ones."""
   largest = 10**9 if form == 'toeplitz' else 0
   monkeypatch.setattr(convolutions, 'LARGEST_TOEPLITZ', largest)
+  monkeypatch.setattr(convolutions, 'SMALLEST_TOEPLITZ_KERNEL', 0)
   side, batch = (4, 1024) if form == 'toeplitz' else (16, 64)
   channels_last = form == 'dense'
   shape = (batch, side, side, 3) if channels_last else (3, side, side, batch)

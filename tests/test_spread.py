@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import digits_net
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -90,6 +92,40 @@ def test_one_late_keeps_order_and_every_item(count):
     # Once the next has been started.
     expected.insert(min(2 * i + 2, len(expected)), f'read {i}')
   assert events == expected
+
+
+@pytest.mark.parametrize('lengths', [(), (0,), (3,), (0, 2), (3, 1, 2)])
+def test_side_by_side_takes_one_of_each_in_turns(lengths):
+  iterators = [iter([(i, j) for j in range(n)]) for i, n in enumerate(lengths)]
+  expected = sorted(
+    ((i, j) for i, n in enumerate(lengths) for j in range(n)),
+    key=lambda item: (item[1], item[0]),
+  )
+  assert list(spread.side_by_side(iterators)) == expected
+
+
+def test_side_by_side_goes_on_with_all_at_once():
+  barrier = threading.Barrier(2, timeout=60)
+
+  def items():
+    # Passes only where the other is advanced meanwhile.
+    for _ in range(3):
+      barrier.wait()
+      yield jnp.zeros(1, float).dtype
+
+  for wide in (False, True):
+    with jax.enable_x64(wide):
+      found = list(spread.side_by_side([items(), items()]))
+      assert found == [jnp.zeros(1, float).dtype] * 6
+
+
+def test_side_by_side_raises_what_any_raises():
+  def items(count):
+    yield from range(count)
+    raise FloatingPointError(f'after {count}')
+
+  with pytest.raises(FloatingPointError, match='after 1'):
+    list(spread.side_by_side([items(4), items(1)]))
 
 
 def test_over_archs_maps_along_the_first_axis_alone():

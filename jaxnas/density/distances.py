@@ -13,13 +13,17 @@ from jaxtyping import Array, Float
 HIGHEST = 'highest'
 
 
-def unit(f_D: Float[Array, ' D']) -> Float[Array, ' D']:
-  """f_D / |f_D|; zero stays zero."""
+def length(f_D: Float[Array, ' D']) -> Float[Array, '']:
+  """|f_D|."""
   # By the largest entry first: squares of tiny gradients underflow.
   largest = jnp.max(jnp.abs(f_D))
-  f_D = f_D / jnp.where(largest == 0, 1, largest)
-  norm = jnp.linalg.norm(f_D)
-  return f_D / jnp.where(norm == 0, 1, norm)
+  return largest * jnp.linalg.norm(f_D / jnp.where(largest == 0, 1, largest))
+
+
+def unit(f_D: Float[Array, ' D']) -> Float[Array, ' D']:
+  """f_D / |f_D|; zero stays zero."""
+  of_f = length(f_D)
+  return f_D / jnp.where(of_f == 0, 1, of_f)
 
 
 def cosine(f: Mapping[str, Array], g: Mapping[str, Array]) -> Float[Array, '']:

@@ -5,13 +5,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from jaxnas import streams
-from jaxnas.density import pairs
+from jaxnas.density import pairs, rows
 from jaxnas.density.distances import cosine, unit
-from jaxnas.density.streaming import at_least_two, mean_cosine_distance
-from jaxnas.spread import Block
+from jaxnas.density.streaming import at_least_two
 
 # Identical gradients have distance 0 up to rounding; their density is finite.
 SMALLEST_DISTANCE = 1e-6
@@ -24,14 +23,14 @@ MEDIAN_OF = 2000
 
 
 def inverse_mean_distance(
-  features_AxD: Float[np.ndarray, 'A D'],
+  features_AxD: Float[np.ndarray, 'A D'] | Float[Array, 'A D'],
 ) -> Float[np.ndarray, ' A']:
   """Inverse mean cosine distance of each row to all other rows.
 
   alpha_a = 1 / (mean over i != a of 1 - cos(f_a, f_i)): equation 6 of
   Roshtkhari et al. (CVPR Findings 2026), stated; that a itself is left out of
-  its mean follows the authors' published analysis. Exact in O(A D) time; one
-  copy of the rows, as unit vectors. `density.estimate` needs none.
+  its mean follows the authors' published analysis. Exact in O(A D) time,
+  reading the rows twice.
 
   Always finite: rows of one direction count as 1e-6 apart, so that alpha is
   at most 1e6; a zero row is 1 from every other, so that alpha is 1 where all
@@ -42,10 +41,7 @@ def inverse_mean_distance(
   >>> inverse_mean_distance(features_AxD).round(3).tolist()
   [2.0, 2.0, 1.0]
   """
-  count = len(features_AxD)
-  block = Block(np.arange(count), np.ones(count, bool), _units(features_AxD))
-  distance_A = mean_cosine_distance(lambda: [block], count, memory_bytes=0.0)
-  return inverse_of(distance_A)
+  return inverse_of(rows.mean_cosine_distance(features_AxD))
 
 
 def kde(
@@ -67,9 +63,8 @@ def kde(
   >>> kde(features_AxD, bandwidth=1.0).round(3).tolist()
   [0.789, 0.789, 0.579]
   """
-  features = {
-    name: np.asarray(u_AxD) for name, u_AxD in _units(features_AxD).items()
-  }
+  units_AxD = jax.vmap(unit)(jnp.asarray(features_AxD, jnp.float32))
+  features = {'f': np.asarray(units_AxD)}
   return kernel_density(cosine, lambda d: 2 * d, features, bandwidth)
 
 
@@ -147,7 +142,3 @@ def median_bandwidth(
   median = np.median(squared(np.maximum(upper, 0)))
   nothing = squared(np.array([SMALLEST_DISTANCE]))
   return float(np.sqrt(median)) if median > nothing[0] else 1.0
-
-
-def _units(features_AxD: Float[np.ndarray, 'A D']) -> dict:
-  return {'f': jax.vmap(unit)(jnp.asarray(features_AxD, jnp.float32))}
