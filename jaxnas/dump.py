@@ -5,7 +5,6 @@ The last good checkpoint, the config with its seed, and the step.
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxnas import runs
+from jaxnas import runs, strict_json
 from jaxnas.config import Config, to_json
 from jaxnas.spaces import Space
 
@@ -111,7 +110,7 @@ def read(folder: Path) -> tuple[Dump, Config]:
       f'{folder} holds no dump (no {FILE}): give what an error has named.'
     )
   try:
-    values: Any = json.loads(file.read_text())
+    values: Any = strict_json.loads(file.read_text())
     about = Dump(**values)
   except (ValueError, TypeError) as error:
     raise ValueError(f'{file} is no dump: {error}') from error

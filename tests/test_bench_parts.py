@@ -85,7 +85,7 @@ def test_options_make_cases_smaller():
     }  # fmt: skip
     assert case.ours.kwargs.items() <= case.baseline.kwargs.items()
   (case,) = end_to_end.cases(some)
-  wanted = {'archs': 7, 'images': 80, 'ranked_on': 80, 'batch_size': 20}
+  wanted = {'archs': 7, 'images': 80, 'ranked_on': 6, 'batch_size': 20}
   assert wanted.items() <= case.ours.kwargs.items()
   assert wanted.items() <= case.baseline.kwargs.items()
   photos, cifar = data.cases(some)

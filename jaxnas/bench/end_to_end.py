@@ -26,6 +26,7 @@ EPOCHS = 5
 IMAGES = 25_000
 """To train on; there are as many to validate on, as the config says."""
 RANKED_ON = 2000
+"""As a share of the images, where there are fewer or more."""
 DENSITY_IMAGES = 64
 RANKING_BATCH = 500
 MEMORY_GB = 10.0
@@ -39,7 +40,7 @@ def cases(options: Options) -> list[Case]:
     'space': SPACE,
     'archs': options.archs,
     'images': images,
-    'ranked_on': min(RANKED_ON, images),
+    'ranked_on': max(images * RANKED_ON // IMAGES, 1),
     'epochs': EPOCHS,
     'batch_size': options.batch_size or 64,
     'seed': options.seed,
@@ -50,7 +51,7 @@ def cases(options: Options) -> list[Case]:
     Case(
       'end_to_end',
       f'{SPACE}: {EPOCHS} epochs of {images} images, density, ranking of '
-      f'{count}, PyTorch scaled',
+      f'{count} on {given["ranked_on"]}, PyTorch scaled',
       's',
       Side(f'{__name__}:ours', {**given, 'data_dir': data_dir}),
       Side(

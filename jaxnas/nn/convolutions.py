@@ -26,6 +26,9 @@ Layout = Literal['NHWC', 'CHWN']
 # 0.9 and 1.6 against 0.5 and 2.0, or from 8x8 to 4x4 shifts are no slower.
 LARGEST_TOEPLITZ = 256
 SMALLEST_TOEPLITZ_KERNEL = 5
+# Positions of a map, after a convolution, up to which the gradient of its
+# kernel is best summed by products.
+LARGEST_SUMMED = 256
 
 Map = Float[Array, '_ _ _ _']
 
@@ -124,6 +127,8 @@ def _dense_backward(stride, saved, g):
   dx = _on_all_cores(
     spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), 1, k - 1 - pad
   )
+  if math.prod(g.shape[1:3]) <= LARGEST_SUMMED:
+    return dx, _summed(x, g, k, stride)
   dkernel = lax.conv_general_dilated(
     jnp.transpose(x, (3, 1, 2, 0)),
     jnp.transpose(spread, (1, 2, 0, 3)),
@@ -132,6 +137,41 @@ def _dense_backward(stride, saved, g):
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
   return dx, jnp.transpose(dkernel, (1, 2, 0, 3))
+
+
+def _summed(x: Map, g: Map, k: int, stride: int) -> Map:
+  """Gradient of the kernel as a product for each of its rows.
+
+  Products run on all cores, where the convolution runs on one: 64 channels of
+  16x16 maps take 12 ms instead of 18 on two, of 8x8 maps 2.8 instead of 3.4;
+  32 channels of 32x32 maps take the same.
+  """
+  batch, height, width, outputs = g.shape
+  pad, inputs = k // 2, x.shape[-1]
+  x = jnp.pad(
+    jnp.transpose(x, (3, 0, 1, 2)), [(0, 0), (0, 0), (pad, pad), (pad, pad)]
+  )
+  x = lax.optimization_barrier(x)
+
+  def row(i: int) -> Array:
+    views = [
+      lax.slice(
+        x,
+        (0, 0, i, j),
+        (
+          inputs,
+          batch,
+          i + stride * (height - 1) + 1,
+          j + stride * (width - 1) + 1,
+        ),
+        (1, 1, stride, stride),
+      )
+      for j in range(k)
+    ]
+    x_KIxM = lax.optimization_barrier(jnp.stack(views).reshape(k * inputs, -1))
+    return (x_KIxM @ g.reshape(-1, outputs)).reshape(k, inputs, outputs)
+
+  return jnp.stack([row(i) for i in range(k)])
 
 
 _dense_cpu.defvjp(_dense_forward, _dense_backward)
