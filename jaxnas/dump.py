@@ -90,6 +90,8 @@ def write(
 ) -> Path:
   """All of it or nothing, in place of an earlier one; the folder it is in."""
   final = workdir / f'dump-{about.step}'
+  if not runs.writes():
+    return final
   with tempfile.TemporaryDirectory(dir=workdir, prefix='.dump-') as name:
     part = Path(name) / 'part'
     part.mkdir()

@@ -1,7 +1,6 @@
 """Many architectures in one program, spread over the devices there are."""
 
-import collections
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -102,26 +101,27 @@ def one_late(items: Iterable[T]) -> Iterator[T]:
   yield from waiting
 
 
-def side_by_side(iterators: Sequence[Iterator[T]]) -> Iterator[T]:
-  """Yields from each in turn, until all are at their end.
+def ahead(items: Iterator[T]) -> Iterator[T]:
+  """Yields each; the next one is made on a thread meanwhile.
 
-  Each is advanced by one on a thread of its own meanwhile, one item ahead.
+  Programs that a thread starts follow each other without a gap while this one
+  reads what came out: a walk on two CPU cores takes a tenth less time. Not
+  with several processes, which must start programs in one order.
   """
+  if jax.process_count() > 1:
+    yield from items
+    return
   end = object()
   # Threads start with the default precision, whatever is set here.
   wide = jax.numpy.result_type(float) == jax.numpy.float64
 
-  def advance(iterator: Iterator[T]) -> T | object:
+  def advance() -> T | object:
     with jax.enable_x64(wide):
-      return next(iterator, end)
+      return next(items, end)
 
-  with ThreadPoolExecutor(max(len(iterators), 1)) as threads:
-    ahead = collections.deque(
-      (iterator, threads.submit(advance, iterator)) for iterator in iterators
-    )
-    while ahead:
-      iterator, future = ahead.popleft()
-      item: Any = future.result()
-      if item is not end:
-        ahead.append((iterator, threads.submit(advance, iterator)))
-        yield item
+  with ThreadPoolExecutor(1) as thread:
+    future = thread.submit(advance)
+    item: Any
+    while (item := future.result()) is not end:
+      future = thread.submit(advance)
+      yield item

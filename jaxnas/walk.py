@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxnas.spread import Block, everywhere, over_archs, side_by_side
+from jaxnas.spread import Block, ahead, everywhere, over_archs
 
 
 def walk(
@@ -89,20 +89,11 @@ def columns(
   return indices_MxD, padded(np.ones(total, bool), length, False)
 
 
-def walks() -> int:
-  """How many are under way at a time, each through its part of the tree.
-
-  Layers of one leave a sixth of two CPU cores idle; another fills that, and
-  a ranking takes a tenth less time.
-  """
-  return 2 if jax.default_backend() == 'cpu' and len(jax.devices()) == 1 else 1
-
-
 @functools.cache
 def trunk(net: Any) -> Callable[..., Iterator[Block]]:
   """(variables, archs_AxE, batches) -> blocks of what the head receives.
 
-  The function returned yields one block a row of a walk, one architecture a
+  The function returned yields one block a row of the walk, one architecture a
   device. It compiles one program a position, once for equal nets and batches.
 
   Args:
@@ -129,26 +120,14 @@ def trunk(net: Any) -> Callable[..., Iterator[Block]]:
 
   root = over_archs(stem)
 
-  def from_root(variables, archs_AxE, rows_N, x):
-    indices_MxD, real_MxD = columns(archs_AxE[rows_N], len(jax.devices()))
-    indices_MxD = rows_N[indices_MxD]
+  def visit(variables, archs_AxE, batches):
+    variables = everywhere(variables)
+    indices_MxD, real_MxD = columns(archs_AxE, len(jax.devices()))
     values = walk(
       archs_AxE[indices_MxD],
-      x,
+      root((variables, everywhere(batches)), np.arange(indices_MxD.shape[1])),
       lambda e, x, ops_D: position(e)(variables, (x, ops_D.astype(np.int32))),
     )
-    return map(Block, indices_MxD, real_MxD, values)
-
-  def visit(variables, archs_AxE, batches):
-    variables, batches = everywhere(variables), everywhere(batches)
-    x = root((variables, batches), np.arange(len(jax.devices())))
-    parts = np.array_split(np.lexsort(archs_AxE.T[::-1]), walks())
-    yield from side_by_side(
-      [
-        from_root(variables, archs_AxE, rows_N, x)
-        for rows_N in parts
-        if len(rows_N)
-      ]
-    )
+    yield from ahead(map(Block, indices_MxD, real_MxD, values))
 
   return visit

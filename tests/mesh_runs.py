@@ -8,13 +8,16 @@ import dataclasses
 import itertools
 import re
 import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import jax
 import numpy as np
 import small_run
 
 from jaxnas import build, config, spaces, streams, supernets
+from jaxnas.bench import end_to_end
 from jaxnas.sampler_config import sampler
 from jaxnas.training import mesh, step
 
@@ -67,6 +70,19 @@ CASES = {
     ),
     [(1, 1), (2, 2)],
   ),
+  # Spaces of 32x32 images, on noise.
+  **{
+    on: (
+      given(
+        groups=4,
+        space=on,
+        data=config.Data(name='arrays', batch_size=16),
+        sampler=config.Sampler(paths=2),
+      ),
+      [(1, 1), (2, 2)],
+    )
+    for on in ('pooling', 'nas_bench_macro', 'nas_bench_201')
+  },
 }
 
 
@@ -77,6 +93,11 @@ def name_of(case, data, paths):
 def trained(case, data, paths):
   """Leaves of the last state, metrics, and collectives of a step."""
   wanted = dataclasses.replace(CASES[case][0], mesh=config.Mesh(data, paths))
+  if wanted.data.name == 'arrays':
+    file = Path(tempfile.mkdtemp()) / 'noise.npz'
+    end_to_end.write_noise(file, spaces.get(wanted.space), 100, 0)
+    images = dataclasses.replace(wanted.data, dir=str(file))
+    wanted = dataclasses.replace(wanted, data=images)
   experiment = build.experiment(wanted)
   state, rows = experiment.init_state(), []
   feed = experiment.training.feed(0, 0)

@@ -94,38 +94,44 @@ def test_one_late_keeps_order_and_every_item(count):
   assert events == expected
 
 
-@pytest.mark.parametrize('lengths', [(), (0,), (3,), (0, 2), (3, 1, 2)])
-def test_side_by_side_takes_one_of_each_in_turns(lengths):
-  iterators = [iter([(i, j) for j in range(n)]) for i, n in enumerate(lengths)]
-  expected = sorted(
-    ((i, j) for i, n in enumerate(lengths) for j in range(n)),
-    key=lambda item: (item[1], item[0]),
-  )
-  assert list(spread.side_by_side(iterators)) == expected
+@pytest.mark.parametrize('count', range(4))
+@pytest.mark.parametrize('processes', [1, 2])
+def test_ahead_yields_every_item_in_order(count, processes, monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: processes)
+  assert list(spread.ahead(iter(range(count)))) == list(range(count))
 
 
-def test_side_by_side_goes_on_with_all_at_once():
-  barrier = threading.Barrier(2, timeout=60)
+def test_ahead_makes_the_next_item_meanwhile():
+  read = threading.Event()
 
   def items():
-    # Passes only where the other is advanced meanwhile.
-    for _ in range(3):
-      barrier.wait()
-      yield jnp.zeros(1, float).dtype
+    yield 0
+    # Passes only where the first one is read before this one is there.
+    assert read.wait(timeout=60)
+    yield 1
 
-  for wide in (False, True):
-    with jax.enable_x64(wide):
-      found = list(spread.side_by_side([items(), items()]))
-      assert found == [jnp.zeros(1, float).dtype] * 6
+  found = []
+  for item in spread.ahead(items()):
+    read.set()
+    found.append(item)
+  assert found == [0, 1]
 
 
-def test_side_by_side_raises_what_any_raises():
-  def items(count):
-    yield from range(count)
-    raise FloatingPointError(f'after {count}')
+@pytest.mark.parametrize('wide', [False, True])
+def test_ahead_computes_in_the_precision_that_is_set(wide):
+  with jax.enable_x64(wide):
+    (found,) = spread.ahead(jnp.zeros(1, float).dtype for _ in range(1))
+    assert found == jnp.zeros(1, float).dtype
+  assert (found == np.float64) == wide
 
-  with pytest.raises(FloatingPointError, match='after 1'):
-    list(spread.side_by_side([items(4), items(1)]))
+
+def test_ahead_raises_what_is_raised_on_its_thread():
+  def items():
+    yield 0
+    raise FloatingPointError('after one')
+
+  with pytest.raises(FloatingPointError, match='after one'):
+    list(spread.ahead(items()))
 
 
 def test_over_archs_maps_along_the_first_axis_alone():
