@@ -18,7 +18,7 @@ import small_run
 
 from jaxnas import runs
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get('JAXNAS_KILLS', '3'))
 
