@@ -567,6 +567,16 @@ def test_a_plan_counts_ranking_and_density_at_the_pace_of_training(
   )
 
 
+@pytest.mark.slow
+def test_a_quick_plan_says_so(here, small_space):
+  machine = topologies.parse('v5e:1x1')
+  row = estimating.estimate(
+    compiling.experiment(SMALL, machine), machine, largest=False, quick=True
+  )
+  assert row['quick'] and row['fits'] and row['memory_traffic_bytes'] > 0
+  assert re.search(r'compiled +quickly', printed([row]))
+
+
 def printed(rows):
   out = io.StringIO()
   Console(width=80, file=out).print(table.table('a plan', rows))

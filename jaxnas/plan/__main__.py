@@ -25,6 +25,10 @@ class Plan(cli.OfExperiment):
   """Machines, such as v5e:4x4, v6e:8x8, v4:2x2x2, v5p:4x4x4, a100:8, h100:8."""
   largest_batch: bool = True
   """Look for the largest batch that fits, which compiles some more times."""
+  quick: bool = False
+  """Compile with little optimization: several times faster; memory comes out a
+  little too high, traffic up to twice. For spaces of many operations, whose
+  step takes a compiler the better part of an hour."""
   out: Path | None = None
   """A JSON file for the figures and what they rest on."""
 
@@ -45,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   plans = []
   for machine, experiment in zip(machines, experiments, strict=True):
     print(f'{machine.name}: compiling', file=sys.stderr, flush=True)
-    plans.append(estimate(experiment, machine, largest=args.largest_batch))
+    plans.append(
+      estimate(
+        experiment, machine, largest=args.largest_batch, quick=args.quick
+      )
+    )
   table.show(f'{Path(args.config or "").name}, planned', plans)
   print(CAVEAT)
   chips = {machine.kind: machine.chip for machine in machines}

@@ -24,7 +24,11 @@ CAVEAT = (
 
 
 def estimate(
-  experiment: Experiment, topology: Topology, *, largest: bool = True
+  experiment: Experiment,
+  topology: Topology,
+  *,
+  largest: bool = True,
+  quick: bool = False,
 ) -> dict[str, Any]:
   """Of the training step and of the whole schedule.
 
@@ -33,11 +37,12 @@ def estimate(
     topology: the machine.
     largest: also look for the largest batch that fits, which compiles the
       step some more times.
+    quick: with little optimization, which the result says.
   """
   config = experiment.config
   batch, paths = config.data.batch_size, experiment.paths
   found = Search(
-    lambda size: compiling.compile_step(config, topology, size),
+    lambda size: compiling.compile_step(config, topology, size, quick=quick),
     topology.chip.memory_bytes,
     multiple=math.lcm(config.mesh.data, config.supernet.bn_groups),
     most=experiment.training.images,
@@ -46,6 +51,7 @@ def estimate(
   out: dict[str, Any] = {
     'topology': topology.name,
     'devices': topology.devices,
+    'quick': quick,
     'batch_size': batch,
     'paths': paths,
     'mesh': dataclasses.asdict(config.mesh),

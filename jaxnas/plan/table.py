@@ -24,6 +24,7 @@ def _megabytes(size: float) -> str:
 
 # (what it says, key of an estimate, how it is written)
 ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+  ('compiled', 'quick', lambda quick: 'quickly' if quick else 'fully'),
   ('devices', 'devices', str),
   ('batch', 'batch_size', str),
   ('  parts normalised alone', 'bn_groups', str),
