@@ -58,7 +58,8 @@ CASES = {
     [(1, 1), (2, 2)],
   ),
   'importance': (
-    given(groups=2, sampler=config.Sampler(name='importance', paths=2)),
+    # Of seed 0 an activation is 0 but for rounding: its ReLU differs.
+    given(groups=2, seed=1, sampler=config.Sampler(name='importance', paths=2)),
     [(1, 1), (2, 1), (2, 2)],
   ),
   'prototypes': (

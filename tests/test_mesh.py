@@ -83,9 +83,14 @@ def check(found, case):
     for key, value in one.items():
       if np.issubdtype(value.dtype, np.integer):
         np.testing.assert_array_equal(many[key], value, err_msg=key)
-      np.testing.assert_allclose(
-        many[key], value, rtol=1e-4, atol=1e-5, err_msg=f'{shape} {key}'
-      )
+      elif case in spaces.NAMES:
+        # Rounding grows with depth; a wrong gradient is off by more.
+        off = np.linalg.norm(many[key] - value)
+        assert off <= 0.02 * np.linalg.norm(value), (shape, key)
+      else:
+        np.testing.assert_allclose(
+          many[key], value, rtol=1e-4, atol=1e-5, err_msg=f'{shape} {key}'
+        )
 
 
 @pytest.mark.slow
