@@ -116,7 +116,7 @@ def same_run(one, other):
   np.testing.assert_allclose(*ranked, atol=0.04)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(whole, tmp_path):
   """Training, density and ranking."""
   children, run = begun(tmp_path, *ON_MESH)
@@ -127,7 +127,7 @@ def test_two_processes_do_what_one_does(whole, tmp_path):
   assert min(book['init'], book['compile'], book['train'], book['rank']) > 0
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_signal_to_one_stops_both_at_the_same_step(whole, tmp_path):
   """And one process, with other devices, goes on as if nothing had been."""
   children, run = begun(tmp_path, *ON_MESH)
@@ -144,7 +144,7 @@ def test_a_signal_to_one_stops_both_at_the_same_step(whole, tmp_path):
   same_run(whole, run)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_where_one_is_killed_the_other_ends_and_nothing_is_broken(
   whole, tmp_path
 ):
