@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -53,12 +54,17 @@ def run(
   log: Path,
   after_s: float | None = None,
   number: int = signal.SIGKILL,
+  when: Callable[[], bool] | None = None,
 ) -> Ended:
-  """Calls jaxnas.COMMAND, and sends it the signal after so long."""
+  """Calls jaxnas.COMMAND, and sends it the signal after so long, or when."""
   child = CONTEXT.Process(target=_call, args=(command, argv, log))
   start = time.monotonic()
   child.start()
-  child.join(after_s)
+  if when is None:
+    child.join(after_s)
+  else:
+    while child.is_alive() and not when():
+      time.sleep(1e-4)
   reached = None
   if child.is_alive():
     assert child.pid is not None

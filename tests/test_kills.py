@@ -225,6 +225,21 @@ def test_killed_at_any_moment_it_ends_the_same(cases, name, tmp_path):
   assert kills >= KILLS
 
 
+@pytest.mark.parametrize(
+  'pattern', ['checkpoints/*.orbax-checkpoint-tmp*', 'density.npz.part']
+)
+def test_killed_while_it_writes_it_ends_the_same(cases, pattern, tmp_path):
+  case, log = cases['train'], tmp_path / 'log'
+  whole, run = tmp_path / 'whole', tmp_path / 'run'
+  assert children.run('train', case.argv(whole), log).code == 0
+  ended = children.run(
+    'train', case.argv(run), log, when=lambda: any(run.glob(pattern))
+  )
+  assert ended.code == -children.signal.SIGKILL, log.read_text()
+  assert children.run('train', case.argv(run), log).code == 0, log.read_text()
+  assert result(run) == result(whole)
+
+
 def test_the_same_seed_gives_the_same_bits(cases, tmp_path):
   """In two processes, one of them with the flags that a GPU needs."""
   case, log = cases['train'], tmp_path / 'log'
