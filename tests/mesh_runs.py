@@ -71,7 +71,7 @@ CASES = {
     ),
     [(1, 1), (2, 2)],
   ),
-  # Spaces of 32x32 images, on noise.
+  # Spaces of 32x32 images, on noise: one step, beyond which rounding grows.
   **{
     on: (
       given(
@@ -104,7 +104,7 @@ def trained(case, data, paths):
   feed = experiment.training.feed(0, 0)
   with contextlib.closing(feed):
     compiled = None
-    for inputs in itertools.islice(feed, STEPS):
+    for inputs in itertools.islice(feed, 1 if case in spaces.NAMES else STEPS):
       if compiled is None:
         compiled = experiment.step_fn.lower(state, inputs).compile()
       state, row = compiled(state, inputs)
