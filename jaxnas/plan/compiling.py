@@ -87,9 +87,9 @@ def compile_step(
       state, _shapes(leaves, placed)
     )
   try:
-    compiled = lowered.compile(
-      {'exec_time_optimization_effort': LEAST} if quick else None
-    )
+    # A number, which its type does not foresee.
+    options: Any = {'exec_time_optimization_effort': LEAST}
+    compiled = lowered.compile(options if quick else None)
   except jax.errors.JaxRuntimeError as error:
     if 'RESOURCE_EXHAUSTED' in str(error):
       raise DoesNotFit from error
