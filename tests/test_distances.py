@@ -126,6 +126,11 @@ def test_a_row_that_is_not_finite_is_named(value):
     density.inverse_mean_distance(f_AxD)
 
 
+def test_a_unit_vector_needs_no_length_that_float32_holds():
+  f_D = jnp.full(100, 5e37)
+  np.testing.assert_allclose(distances.unit(f_D), 0.1, rtol=1e-6)
+
+
 def test_a_mean_over_no_others_is_refused():
   with pytest.raises(ValueError, match='needs 2 archs, not 1'):
     density.inverse_mean_distance(np.ones((1, 3)))

@@ -15,15 +15,21 @@ HIGHEST = 'highest'
 
 def length(f_D: Float[Array, ' D']) -> Float[Array, '']:
   """|f_D|."""
-  # By the largest entry first: squares of tiny gradients underflow.
-  largest = jnp.max(jnp.abs(f_D))
-  return largest * jnp.linalg.norm(f_D / jnp.where(largest == 0, 1, largest))
+  largest, scaled_D = _scaled(f_D)
+  return largest * jnp.linalg.norm(scaled_D)
 
 
 def unit(f_D: Float[Array, ' D']) -> Float[Array, ' D']:
   """f_D / |f_D|; zero stays zero."""
-  of_f = length(f_D)
-  return f_D / jnp.where(of_f == 0, 1, of_f)
+  _, scaled_D = _scaled(f_D)
+  norm = jnp.linalg.norm(scaled_D)
+  return scaled_D / jnp.where(norm == 0, 1, norm)
+
+
+def _scaled(f_D: Float[Array, ' D']) -> tuple[Array, Array]:
+  """The largest entry, and f_D by it: squares of tiny gradients underflow."""
+  largest = jnp.max(jnp.abs(f_D))
+  return largest, f_D / jnp.where(largest == 0, 1, largest)
 
 
 def cosine(f: Mapping[str, Array], g: Mapping[str, Array]) -> Float[Array, '']:
