@@ -107,9 +107,10 @@ def test_every_damage_is_harmless_or_reported(folder):
           reported[file.name] = reported.get(file.name, 0) + 1
       file.write_bytes(whole)
     assert is_step(checkpoints.restore(3, state(0)), 3)
-  # What the arrays and notes are in.
+  # What the arrays and notes are in. A few bits of the first are spare, and
+  # where they lie changes from run to run.
   largest = max(files(folder / '3'), key=lambda file: file.stat().st_size)
-  assert reported[largest.name] >= 9
+  assert reported[largest.name] >= 7
   assert reported['metadata'] == 10
 
 

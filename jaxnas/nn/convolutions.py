@@ -26,9 +26,6 @@ Layout = Literal['NHWC', 'CHWN']
 # 0.9 and 1.6 against 0.5 and 2.0, or from 8x8 to 4x4 shifts are no slower.
 LARGEST_TOEPLITZ = 256
 SMALLEST_TOEPLITZ_KERNEL = 5
-# Positions of a map, after a convolution, up to which the gradient of its
-# kernel is best summed by products.
-LARGEST_SUMMED = 256
 
 Map = Float[Array, '_ _ _ _']
 
@@ -127,24 +124,15 @@ def _dense_backward(stride, saved, g):
   dx = _on_all_cores(
     spread, jnp.swapaxes(kernel[::-1, ::-1], 2, 3), 1, k - 1 - pad
   )
-  if math.prod(g.shape[1:3]) <= LARGEST_SUMMED:
-    return dx, _summed(x, g, k, stride)
-  dkernel = lax.conv_general_dilated(
-    jnp.transpose(x, (3, 1, 2, 0)),
-    jnp.transpose(spread, (1, 2, 0, 3)),
-    (1, 1),
-    [(pad, pad)] * 2,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
-  return dx, jnp.transpose(dkernel, (1, 2, 0, 3))
+  return dx, _summed(x, g, k, stride)
 
 
 def _summed(x: Map, g: Map, k: int, stride: int) -> Map:
   """Gradient of the kernel as a product for each of its rows.
 
-  Products run on all cores, where the convolution runs on one: 64 channels of
-  16x16 maps take 12 ms instead of 18 on two, of 8x8 maps 2.8 instead of 3.4;
-  32 channels of 32x32 maps take the same.
+  Products run on all cores, where a convolution runs on one: 64 channels of
+  16x16 maps take 12 ms instead of 18 on two. Without AVX-512 that convolution
+  leaves the cache, too: 64 channels of 32x32 maps take 90 ms instead of 1,980.
   """
   batch, height, width, outputs = g.shape
   pad, inputs = k // 2, x.shape[-1]
