@@ -99,12 +99,8 @@ def validate(config: Config) -> None:
     if flat[name] is not None:
       within(name, flat[name], low, high)
   for name in POSITIVE:
-    value = flat[name]
-    if value is not None and not 0 < value <= LARGEST:
-      raise ValueError(
-        f'{name} is {_shown(value)}; it must be above 0'
-        + (f', and at most {LARGEST}.' if value > LARGEST else '.')
-      )
+    if flat[name] is not None:
+      above_zero(name, flat[name])
   debias, density, data = config.debias, config.density, config.data
   for section, fields in ALTERNATIVES:
     given = [
@@ -274,6 +270,15 @@ def within(
   if high in (MOST, LARGEST):
     allowed = f'at most {high}' if value > high else f'at least {low}'
   raise ValueError(f'{name} is {_shown(value)}; it must be {allowed}.')
+
+
+def above_zero(name: str, value: int | float) -> None:
+  """Raises ValueError where it is not, or is infinite or NaN."""
+  if not 0 < value <= LARGEST:
+    raise ValueError(
+      f'{name} is {_shown(value)}; it must be above 0'
+      + (f', and at most {LARGEST}.' if value > LARGEST else '.')
+    )
 
 
 def at_least_one(name: str, value: int) -> None:

@@ -249,6 +249,23 @@ def test_a_dry_run_says_what_is_left(untrained, small, tmp_path, capsys):
   assert '2 of 4 are finished; 1.0 hours left' in said
 
 
+def test_table_5_has_the_temperatures_that_are_asked_for(
+  untrained, small, tmp_path
+):
+  flags = ['table5', '--temperatures', '7', '20', *small]
+  assert main(flags) == 0
+  out = read(tmp_path / 'out', 'table5')
+  for space, rest in (
+    ('NAS-Bench-Macro', (50, 20, 7, 0.5, 0.1)),
+    ('Pooling', (50, 20, 7, 3, 1, 0.5, 0.1)),
+  ):
+    assert [
+      name for of, name in (row['names'] for row in out['rows'])
+      if of == space and name.startswith('temperature')
+    ] == [f'temperature {tau}' for tau in rest]  # fmt: skip
+  assert '--scale cpu --temperatures 7 20 ' in out['command']
+
+
 def test_one_that_fails_does_not_lose_the_others(
   untrained, small, tmp_path, monkeypatch, capsys
 ):
@@ -304,6 +321,7 @@ def test_what_a_measure_cannot_do_is_said(untrained, small, tmp_path):
   [
     ([], 'name what to make'),
     (['table3', '--seeds', '0'], '--seeds is 0'),
+    (['table5', '--temperatures', '0'], '--temperatures is 0.0'),
     (['table_imagenet'], 'only of --scale paper'),
     (['bse'], 'images of cifar10: give --data.dir DIR'),
     (['table_nb201', '--data.dir', 'x'], '--truth.nas_bench_201 FILE'),

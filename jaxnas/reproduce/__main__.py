@@ -69,6 +69,8 @@ class Reproduce:
   """cpu: the _cpu configs, on two cores; paper: the published schedules."""
   seeds: int | None = None
   """Runs of each kind. None: 3 of table 3 on Pooling, 1 of others."""
+  temperatures: tuple[float, ...] = ()
+  """More rows of table5, for both spaces."""
   results: Path = Path('results')
   """Where finished runs are looked for, and kept: a file a run."""
   dry_run: bool = False
@@ -86,18 +88,21 @@ def main(argv: Sequence[str] | None = None) -> int:
       raise ValueError('name what to make: table3 for instance, or all.')
     if args.seeds is not None:
       validation.at_least_one('--seeds', args.seeds)
+    for tau in args.temperatures:
+      validation.above_zero('--temperatures', tau)
   # JAX and what needs it come after the flags, so that `--help` is quick.
   from jaxnas.reproduce import drawn, items, plan, render, store, work
   from jaxnas.training.preemption import Preemption
 
   with cli.usage_errors():
     names = plan.chosen(args.items, args.scale)
+    known = items.with_temperatures(args.temperatures)
     where = {
       'cifar10': args.data.dir and str(args.data.dir),
       'imagenet': args.data.imagenet and str(args.data.imagenet),
     }
     planned = {
-      name: plan.jobs(items.ITEMS[name], args.scale, args.seeds, where)
+      name: plan.jobs(known[name], args.scale, args.seeds, where)
       for name in names
     }
     results = store.read([args.out / 'results', args.results])
@@ -128,12 +133,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   for name, rows in planned.items():
     content = render.content(
       name,
-      items.ITEMS[name],
+      known[name],
       args.scale,
       rows,
       results,
       tables,
-      plan.command(name, args.scale, args.seeds),
+      plan.command(name, args.scale, args.seeds, args.temperatures),
     )
     every = [job for _, of_seeds in rows for job in of_seeds]
     content |= drawn.extras(name, every, results, tables, args.out)

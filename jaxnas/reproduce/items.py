@@ -1,7 +1,8 @@
 """What is published, item by item: the runs that each one needs."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 from jaxnas.reproduce import published
 from jaxnas.reproduce.jobs import Row, Scale
@@ -77,9 +78,10 @@ def table4(scale: Scale) -> list[Row]:
   ]
 
 
-def table5(scale: Scale) -> list[Row]:
+def table5(scale: Scale, more: Sequence[float] = ()) -> list[Row]:
   rows = []
-  for space, temperatures in TEMPERATURES.items():
+  for space, its_own in TEMPERATURES.items():
+    temperatures = sorted({*its_own, *more}, reverse=True)
     known = published.TABLE_5 if space == 'nas_bench_macro' else {}
     rows.append(Row((TITLES[space], 'uniform'), CONFIGS[space], 'uniform'))
     rows += [
@@ -248,3 +250,11 @@ ITEMS: dict[str, Item] = {
     'What densities compare, on Pooling', ('measure',), table_measures
   ),
 }
+
+
+def with_temperatures(more: Sequence[float]) -> dict[str, Item]:
+  """All items; table5 has rows of these temperatures, too."""
+  table = dataclasses.replace(
+    ITEMS['table5'], rows=functools.partial(table5, more=more)
+  )
+  return ITEMS | {'table5': table}

@@ -64,9 +64,16 @@ def check(
       )
 
 
-def command(name: str, scale: Scale, seeds: int | None) -> str:
+def command(
+  name: str,
+  scale: Scale,
+  seeds: int | None,
+  temperatures: Sequence[float] = (),
+) -> str:
   """What makes an item, its data in DIR."""
   words = ['python -m jaxnas.reproduce', name, '--scale', scale]
   if seeds is not None:
     words += ['--seeds', str(seeds)]
+  if temperatures and name == 'table5':
+    words += ['--temperatures', *(f'{tau:g}' for tau in temperatures)]
   return ' '.join([*words, '--data.dir DIR --out DIR'])
