@@ -378,23 +378,69 @@ def test_runs_are_trained_shared_and_looked_at(small, tmp_path, capsys):
     ) == pytest.approx(result['found']['kendall'])
 
 
-@pytest.mark.long
-def test_imagenet_is_searched_and_retrained(small, tmp_path, monkeypatch):
-  """Every stage, on a space that is a moment's work."""
-  retrain = dataclasses.replace(SMALL.retrain, epochs=1, seeds=1)
-  few = dataclasses.replace(SMALL, retrain=retrain)
-  monkeypatch.setattr(config, 'load', lambda file: few)
+def table_imagenet(given, flags, monkeypatch, tmp_path):
+  """Trains, searches and retrains with a config, and reads the table."""
+  monkeypatch.setattr(config, 'load', lambda file: given)
   short = ('--population', '3', '--generations', '1', '--parents', '2')
   monkeypatch.setattr(parts, 'SEARCH', short)
-  assert main(['table_imagenet', '--scale', 'paper', *small]) == 0
+  assert main(['table_imagenet', '--scale', 'paper', *flags]) == 0
   out = read(tmp_path / 'out', 'table_imagenet')
   assert [row['names'] for row in out['rows']] == [
     ['uniform'], ['debiased'], ['fair'], ['importance'], ['EA with shift'],
   ]  # fmt: skip
-  for row in out['rows']:
-    searched, macs, alone = (
-      row['metrics'][name]['mean'] for name in ('searched', 'macs', 'retrained')
-    )
-    assert 0 < searched <= 1 and 0 < macs <= 330e6 and 0 < alone <= 1
   # Evolution and shifting search the same supernet.
   assert len(store.read([tmp_path / 'results'])) == 4
+  return [
+    {name: row['metrics'][name]['mean'] for name in row['metrics']}
+    for row in out['rows']
+  ]
+
+
+@pytest.mark.long
+def test_imagenet_is_searched_and_retrained(small, tmp_path, monkeypatch):
+  """Every stage, on a space that is a moment's work."""
+  retrain = dataclasses.replace(SMALL.retrain, epochs=1, seeds=1)
+  given = dataclasses.replace(SMALL, retrain=retrain)
+  for found in table_imagenet(given, small, monkeypatch, tmp_path):
+    assert 0 < found['searched'] <= 1 and 0 < found['macs'] <= 330e6
+    assert 0 < found['retrained'] <= 1
+
+
+@pytest.mark.long
+def test_stages_of_imagenet_on_all_of_13_to_the_21(tmp_path, monkeypatch):
+  """The published config, on two steps of as many images as `fair` has paths.
+
+  A quarter of an hour of compilation on two cores.
+  """
+  rng, archs = np.random.default_rng(0), 13
+  images = {
+    f'{name}_{part}': value
+    for part, count in (('train', 2 * archs + 4), ('test', 4))
+    for name, value in (
+      ('x', rng.integers(0, 256, (count, 32, 32, 3), np.uint8)),
+      ('y', np.arange(count) % 2),
+    )
+  }
+  np.savez(tmp_path / 'images.npz', **images)
+  paper = config.load('mobilenet.py')
+  given = dataclasses.replace(
+    paper,
+    data=Data(
+      name='arrays',
+      dir=str(tmp_path / 'images.npz'),
+      train_fraction=None,
+      holdout=2,
+      batch_size=2,
+    ),
+    warmup_epochs=1,
+    epochs=1,
+    density=dataclasses.replace(paper.density, prototypes=2),
+    ranking=Ranking(images=4, archs=3, batch_size=4),
+    retrain=dataclasses.replace(paper.retrain, epochs=1, seeds=1),
+  )
+  flags = [
+    '--out', str(tmp_path / 'out'), '--results', str(tmp_path / 'results'),
+  ]  # fmt: skip
+  for found in table_imagenet(given, flags, monkeypatch, tmp_path):
+    assert 0 <= found['searched'] <= 1 and 0 < found['macs'] <= 330e6
+    assert 0 <= found['retrained'] <= 1
