@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnas.nn import convolutions, pooling
+from jaxnas.nn import convolutions, maps, pooling
 from jaxnas.nn.blocks import InvertedResidual
 from jaxnas.nn.choice import Choice, used_by_choices
 from jaxnas.nn.initial import draw
@@ -84,9 +84,9 @@ def test_depthwise_and_its_gradients_equal_lax_conv(
   monkeypatch.setattr(convolutions, 'SMALLEST_TOEPLITZ_KERNEL', 0)
 
   def ours(x, w):
-    x = convolutions.relayout(x, 'NHWC', layout)
+    x = maps.relayout(x, 'NHWC', layout)
     x = convolutions.depthwise(x, w, stride=stride, layout=layout)
-    return convolutions.relayout(x, layout, 'NHWC')
+    return maps.relayout(x, layout, 'NHWC')
 
   with jax.enable_x64():
     same_value_and_gradients(
@@ -101,9 +101,9 @@ def test_depthwise_and_its_gradients_equal_lax_conv(
 @pytest.mark.parametrize('stride', [1, 2])
 def test_pointwise_and_its_gradients_equal_lax_conv(stride, layout):
   def ours(x, w):
-    x = convolutions.relayout(x, 'NHWC', layout)
+    x = maps.relayout(x, 'NHWC', layout)
     x = convolutions.pointwise(x, w, stride=stride, layout=layout)
-    return convolutions.relayout(x, layout, 'NHWC')
+    return maps.relayout(x, layout, 'NHWC')
 
   with jax.enable_x64():
     same_value_and_gradients(
@@ -373,7 +373,7 @@ def test_groups_of_a_batch_are_normalised_alone(layout, affine):
     module = Norm(affine, 0.1, layout, groups=Groups(groups))
     return module.apply(
       variables,
-      convolutions.relayout(x, 'NHWC', layout),
+      maps.relayout(x, 'NHWC', layout),
       True,
       mutable=['batch_stats'],
     )
@@ -381,7 +381,7 @@ def test_groups_of_a_batch_are_normalised_alone(layout, affine):
   parts = [normalised(1, part) for part in jnp.split(x, 3)]
   out, changed = normalised(3, x, layout)
   np.testing.assert_allclose(
-    convolutions.relayout(out, layout, 'NHWC'),
+    maps.relayout(out, layout, 'NHWC'),
     jnp.concatenate([part for part, _ in parts]),
     atol=1e-5,
   )

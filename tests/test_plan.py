@@ -31,7 +31,7 @@ from jaxnas.config import (
   Sampler,
   Supernet,
 )
-from jaxnas.nn import convolutions, target
+from jaxnas.nn import maps, target
 from jaxnas.plan import __main__ as command
 from jaxnas.plan import (
   compiling,
@@ -442,10 +442,10 @@ def test_streamed_inputs_are_of_the_shapes_that_a_run_has(here):
 
 def test_programs_are_formulated_for_the_backend_named():
   assert target.backend() == jax.default_backend() == 'cpu'
-  assert convolutions.trunk_layout() == 'CHWN'
+  assert maps.trunk_layout() == 'CHWN'
   assert build.dtype('auto') == 'float32'
   with target.formulated_for('tpu'):
-    assert convolutions.trunk_layout() == 'NHWC'
+    assert maps.trunk_layout() == 'NHWC'
     assert build.dtype('auto') == 'bfloat16'
   assert target.backend() == 'cpu'
 

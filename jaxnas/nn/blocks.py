@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.nn import pooling
-from jaxnas.nn.convolutions import Layout, Map
 from jaxnas.nn.layers import (
   ACTIVATIONS,
   Conv,
@@ -17,6 +16,7 @@ from jaxnas.nn.layers import (
   Norm,
   Pointwise,
 )
+from jaxnas.nn.maps import Layout, Map
 
 MakeNorm = Callable[..., Norm]
 

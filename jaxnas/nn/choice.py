@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxnas.nn import packed
-from jaxnas.nn.convolutions import Map
+from jaxnas.nn.maps import Map
 
 # The collection of running statistics.
 STATISTICS = 'batch_stats'

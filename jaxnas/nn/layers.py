@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnas.nn import convolutions
-from jaxnas.nn.convolutions import Layout, Map
+from jaxnas.nn import convolutions, maps
 from jaxnas.nn.initial import constant, torch_uniform
+from jaxnas.nn.maps import Layout, Map
 from jaxnas.nn.packed import keep
 
 # What convolutions and linear layers multiply by; other parameters are
@@ -149,7 +149,7 @@ class Norm(nn.Module):
   def __call__(self, x: Map, train: bool) -> Map:
     shape, axis = x.shape, self.layout.index('C')
     channels, groups = shape[axis], self.groups.count
-    x = x.astype(convolutions.at_least_float32(x.dtype))
+    x = x.astype(maps.at_least_float32(x.dtype))
     running = None
     if self.momentum is not None:
       means = self.variable('batch_stats', 'mean', constant(0.0), (channels,))

@@ -7,7 +7,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnas.nn.convolutions import Layout, Map, at_least_float32
+from jaxnas.nn.maps import Layout, Map, at_least_float32
 
 
 def mean_of_map(x: Map, layout: Layout = 'NHWC') -> Float[Array, 'B C']:

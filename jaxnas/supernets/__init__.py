@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnas.nn import convolutions
+from jaxnas.nn import maps
 from jaxnas.nn.choice import Arch
 from jaxnas.nn.initial import draw
 from jaxnas.nn.layers import Groups
@@ -109,7 +109,7 @@ def formulated(net: Any, backend: str) -> Any:
     backend: 'cpu', or another.
   """
   if isinstance(net, ChainNet):
-    return net.clone(trunk=convolutions.trunk_layout(backend))
+    return net.clone(trunk=maps.trunk_layout(backend))
   return net
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.nn import convolutions, pooling
+from jaxnas.nn import maps, pooling
 from jaxnas.nn.blocks import Identity, InvertedResidual
 from jaxnas.nn.choice import Arch, Choice, Op, used_by_choices
-from jaxnas.nn.convolutions import Layout, Map
 from jaxnas.nn.layers import Conv, Groups, Linear, Norm, Pointwise
+from jaxnas.nn.maps import Layout, Map
 from jaxnas.spaces import ChainSpace
 from jaxnas.spaces.chain import Block, Layer
 
@@ -50,7 +50,7 @@ class ChainNet(nn.Module):
 
   def setup(self):
     space = self.space
-    layout = self.trunk or convolutions.trunk_layout()
+    layout = self.trunk or maps.trunk_layout()
     norm = functools.partial(
       Norm,
       self.affine,
@@ -117,7 +117,7 @@ class ChainNet(nn.Module):
   def stem(self, x_BxHxWxC: Map, train: bool = False) -> Map:
     """Images -> what the first position receives, in the inner layout."""
     x = self.stem_part(x_BxHxWxC, train)
-    x = convolutions.relayout(x, 'NHWC', self.layout)
+    x = maps.relayout(x, 'NHWC', self.layout)
     return x if self.space.first is None else self.first_part(x, train)
 
   def position(self, e: int, x: Map, op: Op, train: bool = False) -> Map:
@@ -126,7 +126,7 @@ class ChainNet(nn.Module):
 
   def head(self, x: Map, train: bool = False) -> Float[Array, 'B K']:
     """What the last position gave -> logits, float32."""
-    return self.head_part(convolutions.relayout(x, self.layout, 'NHWC'), train)
+    return self.head_part(maps.relayout(x, self.layout, 'NHWC'), train)
 
   def used(self, params: Any, arch_E: Arch) -> Any:
     """Booleans by leaf: which parameters an architecture trains."""

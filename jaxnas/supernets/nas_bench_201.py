@@ -19,8 +19,8 @@ from jaxnas.nn.blocks import (
   Zero,
 )
 from jaxnas.nn.choice import Arch, Choice, used_by_choices
-from jaxnas.nn.convolutions import Map
 from jaxnas.nn.layers import Conv, Groups, Linear, Norm
+from jaxnas.nn.maps import Map
 from jaxnas.spaces import CellSpace
 from jaxnas.spaces.nas_bench_201 import EDGES, NODES
 

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 from jaxnas.nn import pooling
 from jaxnas.nn.blocks import BasicBlock, Identity
 from jaxnas.nn.choice import Arch, switch
-from jaxnas.nn.convolutions import Map
 from jaxnas.nn.layers import Conv, Groups, Linear, Norm
+from jaxnas.nn.maps import Map
 from jaxnas.spaces import PoolingSpace
 
 

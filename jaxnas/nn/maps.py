@@ -1,0 +1,33 @@
+"""Feature maps: how their axes lie, and how wide sums over them are.
+
+Layouts name the axes: NHWC everywhere in public, and CHWN (channels major,
+batch minor) inside trunks of depthwise blocks on CPU, where it makes shifted
+multiply-accumulates and pointwise products contiguous.
+"""
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxnas.nn import target
+
+Layout = Literal['NHWC', 'CHWN']
+Map = Float[Array, '_ _ _ _']
+
+
+def trunk_layout(backend: str | None = None) -> Layout:
+  """Of trunks of depthwise blocks on a backend; None: on this one."""
+  return 'CHWN' if (backend or target.backend()) == 'cpu' else 'NHWC'
+
+
+def relayout(x: Map, before: Layout, after: Layout) -> Map:
+  if before == after:
+    return x
+  # NHWC -> CHWN and back are both this exchange of the first and last axis.
+  return jnp.transpose(x, (3, 1, 2, 0))
+
+
+def at_least_float32(dtype: Any) -> Any:
+  """Of statistics and sums: wider than bfloat16, float64 where that is used."""
+  return jnp.promote_types(dtype, jnp.float32)
