@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from jaxnas import spaces, supernets
-from jaxnas.nn import convolutions
+from jaxnas.nn import maps
 from jaxnas.spaces.chain import Block, Stage, chain
 from jaxnas.spaces.mobilenet import BLOCKS
 
@@ -20,7 +20,8 @@ DIGITS = spaces.get('digits')
 POOLING = spaces.get('pooling')
 MACRO = spaces.get('nas_bench_macro')
 CELLS = spaces.get('nas_bench_201')
-# Two cells a stage on 8x8 images, two stages of MobileNet on 16x16 ones.
+# Two cells a stage on 8x8 images, two stages of MobileNet on 16x16 ones,
+# with a loop of three positions.
 SMALL_CELLS = dataclasses.replace(
   CELLS, name='small_cells', image_shape=(8, 8, 3), channels=4, cells=2
 )
@@ -31,7 +32,7 @@ SMALL_MOBILENET = chain(
   stem=6,
   stem_stride=2,
   first=(Block(1, 3), 4),
-  stages=(Stage(2, 8), Stage(1, 12, 1)),
+  stages=(Stage(4, 8), Stage(1, 12, 1)),
   blocks=BLOCKS,
   identity_everywhere=False,
   head=20,
@@ -167,6 +168,21 @@ def test_one_program_for_all_archs_equals_each_static_one(space):
   assert len(traces) == 1
 
 
+def test_alike_positions_are_one_program():
+  """Of five, three have one shape and the same candidates."""
+  net = supernets.build(SMALL_MOBILENET)
+  arch_E = jnp.zeros(5, jnp.int32)
+  forward = jax.jit(
+    lambda params, x, arch_E: net.apply(
+      {'params': params}, x, arch_E, train=True
+    )
+  )
+  lowered = forward.lower(
+    weights(SMALL_MOBILENET), images(SMALL_MOBILENET, 2), arch_E
+  )
+  assert lowered.as_text().count('stablehlo.case') == 3
+
+
 def test_unused_leaves_get_no_gradient_and_used_ones_do():
   net, params = supernets.build(DIGITS), weights(DIGITS)
   x = images(DIGITS, 8)
@@ -263,7 +279,7 @@ def test_bfloat16_is_close_to_float32(space, agreement):
 
 @pytest.mark.parametrize(
   'space, arch',
-  [(DIGITS, (1, 2, 0, 2)), (SMALL_MOBILENET, (9, 0, 11))],
+  [(DIGITS, (1, 2, 0, 2)), (SMALL_MOBILENET, (9, 0, 5, 12, 11))],
   ids=lambda value: getattr(value, 'name', ''),
 )
 def test_accelerators_run_the_same_network(space, arch, monkeypatch):
@@ -275,7 +291,7 @@ def test_accelerators_run_the_same_network(space, arch, monkeypatch):
     return jax.jit(jax.grad(lambda p: loss(net, p, x, arch)))(params)
 
   cpu = gradient()
-  monkeypatch.setattr(convolutions, 'trunk_layout', lambda: 'NHWC')
+  monkeypatch.setattr(maps, 'trunk_layout', lambda: 'NHWC')
   other = gradient()
   for name, leaf in paths(cpu).items():
     if (leaf != 0).any():

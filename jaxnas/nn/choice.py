@@ -93,6 +93,41 @@ def switch(
   return out
 
 
+def loop(choices: Sequence[Choice], x: Map, ops_E: Arch, train: bool) -> Map:
+  """Runs choices that are alike, one after the other, as one program.
+
+  Of all 13^21 architectures of MobileNet that leaves 11 programs of a position
+  instead of 21 to compile.
+
+  Args:
+    choices: with the same candidates on maps of one shape.
+    x: what the first receives.
+    ops_E: one of each, traced.
+    train: as of a choice.
+  """
+  if choices[0].is_initializing():
+    for choice, op in zip(choices, ops_E, strict=True):
+      x = choice(x, op, train)
+    return x
+  pure = choices[0].clone(parent=None)
+
+  def body(x, each):
+    variables, op = each
+    return pure.apply(variables, x, op, train, mutable=[STATISTICS])
+
+  variables = jax.tree.map(
+    lambda *leaves: jnp.stack(leaves), *(dict(one.variables) for one in choices)
+  )
+  x, changed = jax.lax.scan(body, x, (variables, ops_E))
+  for e, choice in enumerate(choices):
+    if choice.is_mutable_collection(STATISTICS):
+      for name, of_part in changed.get(STATISTICS, {}).items():
+        choice.put_variable(
+          STATISTICS, name, jax.tree.map(lambda leaf, e=e: leaf[e], of_part)
+        )
+  return x
+
+
 def position_and_op(names: Sequence[str]) -> tuple[int, int] | None:
   """Of the choice that a parameter belongs to, from its path; None: of none."""
   for above, below in itertools.pairwise(names):

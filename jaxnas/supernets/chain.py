@@ -1,6 +1,7 @@
 """The supernet and stand-alone networks of chains of MB blocks."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -12,11 +13,15 @@ from jaxtyping import Array, Float
 
 from jaxnas.nn import maps, pooling
 from jaxnas.nn.blocks import Identity, InvertedResidual
-from jaxnas.nn.choice import Arch, Choice, Op, used_by_choices
+from jaxnas.nn.choice import Arch, Choice, Op, loop, used_by_choices
 from jaxnas.nn.layers import Conv, Groups, Linear, Norm, Pointwise
 from jaxnas.nn.maps import Layout, Map
 from jaxnas.spaces import ChainSpace
 from jaxnas.spaces.chain import Block, Layer
+
+# At least so many alike positions in a row become a loop over one program.
+# What it costs is a copy of their parameters.
+SHORTEST_LOOP = 3
 
 
 class ChainNet(nn.Module):
@@ -110,9 +115,25 @@ class ChainNet(nn.Module):
     if not isinstance(arch, tuple):
       arch = jnp.asarray(arch)
     x = self.stem(x_BxHxWxC, train)
-    for e in range(len(self.choices)):
-      x = self.position(e, x, arch[e], train)
+    for run in self._alike():
+      choices, ops = self.choices[run], arch[run]
+      if isinstance(arch, tuple) or len(choices) < SHORTEST_LOOP:
+        for choice, op in zip(choices, ops, strict=True):
+          x = choice(x, op, train)
+      else:
+        x = loop(choices, x, ops, train)
     return self.head(x, train)
+
+  def _alike(self) -> list[slice]:
+    """Positions in a row that have one shape and the same candidates."""
+    layers, candidates = self.space.layers, self.space.candidates
+    of_position = zip(layers, candidates, strict=True)
+    lengths = [len([*run]) for _, run in itertools.groupby(of_position)]
+    ends = itertools.accumulate(lengths)
+    return [
+      slice(end - length, end)
+      for end, length in zip(ends, lengths, strict=True)
+    ]
 
   def stem(self, x_BxHxWxC: Map, train: bool = False) -> Map:
     """Images -> what the first position receives, in the inner layout."""
