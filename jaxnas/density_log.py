@@ -114,7 +114,7 @@ def measured(
   poll: Callable[[], None],
 ) -> dict[str, np.ndarray]:
   """What a row holds besides its epoch."""
-  config, params = experiment.config, state.params
+  config = experiment.config
   subject = density_config.subject(experiment, state)
   row = {'alpha_LxA': density_config.estimate(config, subject, poll).alpha_A}
   if config.density.estimator == 'prototypes':
@@ -123,18 +123,28 @@ def measured(
     )
     row['prototype_alpha_LxA'] = online.alpha_A
 
+  return row | distances(experiment, state, poll)
+
+
+def distances(
+  experiment: 'Experiment',
+  state: 'TrainState',
+  poll: Callable[[], None],
+) -> dict[str, np.ndarray]:
+  """Mean gradient distance in each of `weights`, on both kinds of images."""
+  subject = density_config.subject(experiment, state)
   archs_AxE = subject.archs_AxE
   if len(archs_AxE) > SOME:
-    rng = streams.rng(config.seed, 'density log')
+    rng = streams.rng(experiment.config.seed, 'density log')
     archs_AxE = archs_AxE[rng.choice(len(archs_AxE), SOME, replace=False)]
-  names = weights(experiment, params)
+  names, row = weights(experiment, state.params), {}
   on_same = subject._replace(archs_AxE=archs_AxE)
   for name, blocks in (
     ('validation', lambda: read(*on_same, Gradients(names))),
     ('training', lambda: on_batches_of_their_own(experiment, state, on_same)),
   ):
     with naming(on_same):
-      distances = distance_by_tensor(
+      by_tensor = distance_by_tensor(
         lambda blocks=blocks, name=name: progress.track(
           blocks(),
           f'distances, {name} images',
@@ -143,7 +153,7 @@ def measured(
           size=lambda block: int(block.real_C.sum()),
         )
       )
-    row[f'{name}_distance_LxT'] = np.array([distances[t] for t in names])
+    row[f'{name}_distance_LxT'] = np.array([by_tensor[t] for t in names])
   return row
 
 

@@ -118,7 +118,7 @@ def distances(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
   for epoch, experiment, state in along(job, run, preemption):
     epochs.append(epoch)
     names = density_log.weights(experiment, state.params)
-    row = density_log.measured(experiment, state, preemption.check)
+    row = density_log.distances(experiment, state, preemption.check)
     for panel, rows in panels.items():
       rows.append(
         [
