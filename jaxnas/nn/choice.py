@@ -119,9 +119,10 @@ def loop(choices: Sequence[Choice], x: Map, ops_E: Arch, train: bool) -> Map:
     lambda *leaves: jnp.stack(leaves), *(dict(one.variables) for one in choices)
   )
   x, changed = jax.lax.scan(body, x, (variables, ops_E))
+  statistics: Any = changed.get(STATISTICS, {})
   for e, choice in enumerate(choices):
     if choice.is_mutable_collection(STATISTICS):
-      for name, of_part in changed.get(STATISTICS, {}).items():
+      for name, of_part in statistics.items():
         choice.put_variable(
           STATISTICS, name, jax.tree.map(lambda leaf, e=e: leaf[e], of_part)
         )

@@ -121,7 +121,7 @@ class ChainNet(nn.Module):
         for choice, op in zip(choices, ops, strict=True):
           x = choice(x, op, train)
       else:
-        x = loop(choices, x, ops, train)
+        x = loop(choices, x, jnp.asarray(ops), train)
     return self.head(x, train)
 
   def _alike(self) -> list[slice]:
