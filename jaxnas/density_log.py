@@ -123,16 +123,16 @@ def measured(
     )
     row['prototype_alpha_LxA'] = online.alpha_A
 
-  return row | distances(experiment, state, poll)
+  return row | distances(experiment, state, subject, poll)
 
 
 def distances(
   experiment: 'Experiment',
   state: 'TrainState',
+  subject: density.Subject,
   poll: Callable[[], None],
 ) -> dict[str, np.ndarray]:
   """Mean gradient distance in each of `weights`, on both kinds of images."""
-  subject = density_config.subject(experiment, state)
   archs_AxE = subject.archs_AxE
   if len(archs_AxE) > SOME:
     rng = streams.rng(experiment.config.seed, 'density log')

@@ -112,13 +112,14 @@ def densities(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
 
 def distances(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
   """Mean gradient distance in each weight tensor at each epoch."""
-  from jaxnas import density_log
+  from jaxnas import density_config, density_log
 
   epochs, panels, names = [], {'training': [], 'validation': []}, ()
   for epoch, experiment, state in along(job, run, preemption):
     epochs.append(epoch)
     names = density_log.weights(experiment, state.params)
-    row = density_log.distances(experiment, state, preemption.check)
+    subject = density_config.subject(experiment, state)
+    row = density_log.distances(experiment, state, subject, preemption.check)
     for panel, rows in panels.items():
       rows.append(
         [
