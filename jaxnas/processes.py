@@ -65,6 +65,8 @@ def start(given: Distributed) -> None:
     )
   import jax
 
+  # Its notices of signals came minutes late on a busy machine: 2 of 15.
+  jax.config.update('jax_enable_preemption_service', False)
   jax.distributed.initialize(
     host, number, own, heartbeat_timeout_seconds=given.heartbeat_s
   )

@@ -2,10 +2,16 @@
 
 import os
 import signal
+import time
 from types import FrameType, TracebackType
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
+
+# Between two times that training asks the other processes whether to stop:
+# each waits for the steps that are under way, a few milliseconds.
+ASK_EVERY_S = 1.0
 
 
 class Stopped(Exception):
@@ -51,24 +57,40 @@ class Preemption:
 class Together(Preemption):
   """The same among processes: a signal to one of them stops all.
 
-  JAX takes the signal and has them agree on the poll at which to stop, since
-  all of them poll alike; a second signal changes nothing.
+  All of them poll alike, so that they can ask one another at the same poll:
+  at every `check`, and in training, whose steps are many, about once a second.
+  A second signal changes nothing, since saving takes all of them.
   """
 
   def __init__(self) -> None:
     super().__init__()
-    self._polls = 0
+    self._signalled = False
+    self._stride = 1
+    self._polls, self._since = 0, time.monotonic()
 
-  def __enter__(self) -> 'Together':
-    return self
+  def _request(self, number: int, frame: FrameType | None) -> None:
+    self._signalled = True
 
   def asked(self) -> bool:
     self._polls += 1
-    if not self.requested:
-      self.requested = multihost_utils.reached_preemption_sync_point(
-        self._polls
-      )
+    if not self.requested and self._polls >= self._stride:
+      self._ask()
     return self.requested
+
+  def check(self) -> None:
+    self._stride = 1
+    super().check()
+
+  def _ask(self) -> None:
+    """All of them get the same answers, and so the same next poll to ask at."""
+    waited_s = time.monotonic() - self._since
+    signalled_P, waited_s_P = multihost_utils.process_allgather(
+      np.array([self._signalled, waited_s], np.float32)
+    ).T
+    self.requested = bool(signalled_P.any())
+    pace = self._polls / max(waited_s_P.max(), 1e-9)
+    self._stride = max(1, min(2 * self._stride, int(pace * ASK_EVERY_S)))
+    self._polls, self._since = 0, time.monotonic()
 
 
 def of_processes() -> Preemption:
