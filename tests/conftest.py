@@ -1,5 +1,6 @@
 import json
 import os
+import time
 from pathlib import Path
 
 import jax
@@ -12,11 +13,31 @@ from jaxnas import cli
 # No test reaches beyond this machine: what it asks for raises.
 loopback.guard()
 
+START_S = time.monotonic()
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    '--within',
+    type=float,
+    metavar='MINUTES',
+    help='tests that have not begun by then are skipped',
+  )
+
+
+def pytest_runtest_setup(item):
+  minutes = item.config.getoption('--within')
+  if minutes is not None and time.monotonic() - START_S > 60 * minutes:
+    pytest.skip(f'not begun within {minutes:g} minutes')
+
 
 @pytest.fixture(scope='session', autouse=True)
 def compiled(tmp_path_factory):
-  """One cache for the session, and none of it left behind."""
-  folder = str(tmp_path_factory.mktemp('xla'))
+  """One cache for the session's processes, and none of it left behind."""
+  folder = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    folder = folder.parent
+  folder = str(folder / 'xla')
   # For child processes, and for JAX, which is imported and has compiled by now.
   os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
   jax.config.update('jax_compilation_cache_dir', folder)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ import pytest
 import small_run
 
 from jaxnas import processes, runs, train
-from jaxnas.training import loop, step
+from jaxnas.training import loop, preemption, step
 from jaxnas.training.checkpoint import Checkpoints
 from jaxnas.training.preemption import Preemption
 
@@ -217,6 +218,62 @@ def test_only_one_process_writes(monkeypatch, tmp_path):
   runs.write_json(tmp_path / 'a.json', {})
   runs.write_npz(tmp_path / 'a.npz', {'x': np.zeros(1)})
   assert not [*tmp_path.iterdir()]
+
+
+def answers(monkeypatch, other):
+  """Polls at a clock of its own; `other` answers beside this process."""
+  clock = types.SimpleNamespace(s=0.0, monotonic=lambda: clock.s)
+  asked = []
+
+  def gather(own):
+    asked.append(clock.s)
+    return np.stack([own, np.array(other(clock.s), np.float32)])
+
+  monkeypatch.setattr(preemption, 'time', clock)
+  monkeypatch.setattr(preemption.multihost_utils, 'process_allgather', gather)
+  return clock, asked
+
+
+def test_training_asks_the_others_once_a_second(monkeypatch):
+  """Of steps of 10 ms here and 20 ms there; what is not training, each time."""
+  clock, asked = answers(
+    monkeypatch, lambda now_s: (False, 2 * (now_s - [0.0, *asked][-2]))
+  )
+  together = preemption.Together()
+  for _ in range(1000):
+    clock.s += 0.01
+    assert not together.asked()
+  gaps_s = np.diff(asked)
+  assert gaps_s[0] < 0.1
+  np.testing.assert_allclose(gaps_s[-5:], 0.5, atol=0.02)
+  asked.clear()
+  for _ in range(3):
+    clock.s += 10
+    together.check()
+  assert len(asked) == 3
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_known_when_all_are_asked(monkeypatch, number):
+  _, asked = answers(monkeypatch, lambda now_s: (False, 1.0))
+  with preemption.Together() as together:
+    # A second one changes nothing.
+    os.kill(os.getpid(), number)
+    os.kill(os.getpid(), number)
+    assert not together.requested
+    assert together.asked() and together.requested
+    with pytest.raises(preemption.Stopped):
+      together.check()
+  assert len(asked) == 1
+
+
+def test_another_process_has_the_signal(monkeypatch):
+  answers(monkeypatch, lambda now_s: (now_s > 5, 1.0))
+  with preemption.Together() as together:
+    together.check()
+    preemption.time.s = 6.0
+    with pytest.raises(preemption.Stopped):
+      together.check()
 
 
 def test_checkpoints_are_kept_by_time_too(monkeypatch):
