@@ -586,7 +586,7 @@ def printed(rows):
 
 @pytest.mark.slow
 def test_a_step_that_does_not_fit_is_said_to(here, small_space, monkeypatch):
-  def refuse(*_):
+  def refuse(*_, **options):
     raise DoesNotFit
 
   monkeypatch.setattr(compiling, 'compile_step', refuse)
