@@ -43,16 +43,20 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope='session', autouse=True)
 def compiled(tmp_path_factory):
-  """One cache for the session's processes, and none of it left behind."""
-  folder = tmp_path_factory.getbasetemp()
-  if 'PYTEST_XDIST_WORKER' in os.environ:
-    folder = folder.parent
-  folder = str(folder / 'xla')
+  """One cache for the session, and none of it left behind."""
+  folder = str(tmp_path_factory.mktemp('xla'))
   # For child processes, and for JAX, which is imported and has compiled by now.
   os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
   jax.config.update('jax_compilation_cache_dir', folder)
   compilation_cache.reset_cache()
   cli.prepare_process()
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forgotten():
+  """Programs of a file, which add up to gigabytes; the cache keeps them."""
+  yield
+  jax.clear_caches()
 
 
 @pytest.fixture(scope='session')

@@ -182,7 +182,7 @@ def test_one_architecture_trains_alone(space, arch, tmp_path, photos, capsys):
   assert f'trains {arch}, not all' in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mobilenet_trains_and_ranks(tmp_path, photos):
   """All 13^21 architectures in one program: minutes of compilation."""
   words = flags(tmp_path, CELLS, photos)
