@@ -336,7 +336,7 @@ def test_costs_are_the_mean_over_the_space():
 # The largest batch.
 
 
-def searching(memory_of, available=1000.0, multiple=4, most=10**6):
+def searching(memory_of, available=1000.0, multiple=4, most=10**6, state=100):
   """A search, and the batches that it compiles."""
   compiled = []
 
@@ -345,7 +345,7 @@ def searching(memory_of, available=1000.0, multiple=4, most=10**6):
     memory = memory_of(size)
     if memory is None:
       raise DoesNotFit
-    return Compiled(size, memory, Traffic())
+    return Compiled(size, memory, state, Traffic())
 
   return estimating.Search(compile, available, multiple, most), compiled
 
@@ -568,12 +568,30 @@ def test_a_plan_counts_ranking_and_density_at_the_pace_of_training(
   )
 
 
+def test_a_batch_in_proportion_is_compiled_once():
+  found, compiled = searching(lambda size: 100 + 3 * size)
+  assert found.in_proportion(64) == 300
+  # From one that is too large as well, and of what does not grow no more.
+  assert found.in_proportion(512) == 300
+  assert compiled == [64, 512]
+  found, _ = searching(lambda size: 150 + 3 * size)
+  # 283 would fit.
+  assert found.in_proportion(64) == 236
+
+
+def test_no_batch_fits_in_proportion():
+  found, _ = searching(lambda size: 100 + 300 * size)
+  assert found.in_proportion(64) is None
+  found, _ = searching(lambda size: None)
+  assert found.in_proportion(64) is None
+
+
 @pytest.mark.slow
 def test_a_quick_plan_says_so(here, small_space):
   machine = topologies.parse('v5e:1x1')
-  row = estimating.estimate(
-    compiling.experiment(SMALL, machine), machine, largest=False, quick=True
-  )
+  experiment = compiling.experiment(SMALL, machine)
+  row = estimating.estimate(experiment, machine, quick=True)
+  assert row['largest_batch_size'] == experiment.training.images
   assert row['quick'] and row['fits'] and row['memory_traffic_bytes'] > 0
   assert re.search(r'compiled +quickly', printed([row]))
 

@@ -24,10 +24,11 @@ class Plan(cli.OfExperiment):
   topology: tuple[str, ...] = ()
   """Machines, such as v5e:4x4, v6e:8x8, v4:2x2x2, v5p:4x4x4, a100:8, h100:8."""
   largest_batch: bool = True
-  """Look for the largest batch that fits, which compiles some more times."""
+  """Look for the largest batch that fits; without --quick by compiling more."""
   quick: bool = False
   """Compile with little optimization: several times faster; memory comes out a
-  little too high, traffic up to twice. For spaces of many operations, whose
+  little too high, traffic up to twice, and the largest batch is reckoned from
+  the one that is compiled. For spaces of many operations, whose
   step takes a compiler the better part of an hour."""
   out: Path | None = None
   """A JSON file for the figures and what they rest on."""

@@ -29,6 +29,8 @@ class Compiled(NamedTuple):
   batch_size: int
   memory_bytes: int
   """Of one device at the peak: state, inputs, temporaries, program."""
+  state_bytes: int
+  """Of them, what is as large at any batch: what is trained."""
   traffic: program.Traffic
 
 
@@ -104,6 +106,8 @@ def compile_step(
     - sizes.alias_size_in_bytes
     + sizes.temp_size_in_bytes
     + sizes.generated_code_size_in_bytes,
+    # Donated, and the only thing that is.
+    state_bytes=sizes.alias_size_in_bytes,
     traffic=program.traffic(text, topology.devices),
   )
 

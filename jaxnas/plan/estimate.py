@@ -36,8 +36,9 @@ def estimate(
     experiment: from `compiling.experiment`.
     topology: the machine.
     largest: also look for the largest batch that fits, which compiles the
-      step some more times.
-    quick: with little optimization, which the result says.
+      step some more times unless `quick`.
+    quick: with little optimization, which the result says; the largest batch
+      is then a proportion, and no step is compiled for it.
   """
   config = experiment.config
   batch, paths = config.data.batch_size, experiment.paths
@@ -61,7 +62,9 @@ def estimate(
     'fits': found.fits(batch),
   }
   if largest:
-    out['largest_batch_size'] = found.largest(batch)
+    out['largest_batch_size'] = (
+      found.in_proportion(batch) if quick else found.largest(batch)
+    )
   flops = step_flops(mean_macs(experiment.space), batch, paths)
   out['step_flops'] = flops
   if compiled is None:
@@ -167,6 +170,21 @@ class Search:
         return candidate
       candidate = (best + candidate) // 2
     return best
+
+  def in_proportion(self, batch_size: int) -> int | None:
+    """From one step alone, as if all but its state grew with the batch.
+
+    Gradients don't, so that some more may fit. None where not even one image a
+    device does, or where the compiler does not say what `batch_size` takes.
+    """
+    compiled = self(batch_size)
+    if compiled is None:
+      return None
+    growth = (compiled.memory_bytes - compiled.state_bytes) / batch_size
+    room = self._memory_bytes - compiled.state_bytes
+    if room < growth * self._multiple:
+      return None
+    return self._round(math.floor(room / growth))
 
   def _round(self, batch_size: int) -> int:
     """Down to a multiple, of images that there are, at least one."""
