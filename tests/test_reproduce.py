@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import small_run
 
-from jaxnas import compare, config, correlation, rank, runs, tables
+from jaxnas import (
+  compare,
+  config,
+  correlation,
+  density_config,
+  rank,
+  runs,
+  tables,
+)
 from jaxnas.config import Config, Data, Debias, Density, Optimizer, Ranking
 from jaxnas.reproduce import (
   items,
@@ -20,6 +28,7 @@ from jaxnas.reproduce import (
   store,
 )
 from jaxnas.reproduce.__main__ import main
+from jaxnas.training.preemption import Preemption
 
 SMALL = Config(
   space='small',
@@ -349,6 +358,31 @@ def test_epochs_along_the_way():
   assert parts.looked_at(300) == (*published.TABLE_6,)
   assert parts.looked_at(3) == (0, 1, 2, 3)
   assert parts.looked_at(20) == (0, 3, 6, 9, 12, 15, 18, 20)
+
+
+@pytest.mark.slow
+def test_one_pass_of_gradients_serves_all_tensor_sets(
+  small_space, monkeypatch, tmp_path
+):
+  run = small_run.train_in(tmp_path)
+  experiment, state = small_run.loaded(run)
+  monkeypatch.setattr(parts, 'along', lambda *_: [(0, experiment, state)])
+  sets = (*experiment.net.tensor_sets,)
+  monkeypatch.setattr(parts, 'TENSORS', sets)
+  found = []
+  monkeypatch.setattr(
+    parts.correlation, 'spearman', lambda a, _: found.append(a) or 0.0
+  )
+  job = plan.jobs(items.ITEMS['table6'], 'cpu', 1)[0][1][0]
+  job = dataclasses.replace(job, config=experiment.config)
+  parts.densities(job, run, Preemption())
+  assert len(found) == len(sets) > 1
+  for name, alpha_A in zip(sets, found, strict=True):
+    alone = density_config.estimate(
+      parts.changed(experiment.config, {'density.tensors': name}),
+      density_config.subject(experiment, state),
+    )
+    np.testing.assert_allclose(alpha_A, alone.alpha_A, rtol=1e-4)
 
 
 @pytest.mark.long

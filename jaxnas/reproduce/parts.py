@@ -86,18 +86,39 @@ def along(
 
 
 def densities(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
-  """Spearman of the densities at each epoch with the last, by tensor set."""
-  from jaxnas import density_config
+  """Spearman of the densities at each epoch with the last, by tensor set.
 
+  Gradients are taken once for all sets.
+  """
+  from jaxnas import density, density_config
+  from jaxnas.density import tensors
+
+  config = job.config
   epochs, alphas = [], {}
   for epoch, experiment, state in along(job, run, preemption):
     epochs.append(epoch)
     subject = density_config.subject(experiment, state)
-    for name in TENSORS:
-      if name not in experiment.net.tensor_sets:
-        continue
-      config = changed(job.config, {'density.tensors': name})
-      estimated = density_config.estimate(config, subject, preemption.check)
+    net, params, archs_AxE, *_ = subject
+    names = {
+      name: tensors.select(net, params, archs_AxE, name)
+      for name in TENSORS
+      if name in net.tensor_sets
+    }
+    every = ','.join(sorted({*itertools.chain(*names.values())}))
+    features = density.gather(
+      subject,
+      density_config.measure(
+        changed(config, {'density.tensors': every}), net, params, archs_AxE
+      ),
+      memory_gb=config.density.memory_gb,
+      poll=preemption.check,
+    )
+    for name, of_set in names.items():
+      estimated = density_config.estimate(
+        changed(config, {'density.tensors': name}),
+        subject,
+        features={key: features[key] for key in of_set},
+      )
       alphas.setdefault(name, []).append(estimated.alpha_A)
   return {
     'epochs': epochs,
