@@ -586,6 +586,21 @@ def test_no_batch_fits_in_proportion():
   assert found.in_proportion(64) is None
 
 
+@pytest.mark.parametrize(
+  ('effort', 'space', 'quick'),
+  [
+    ('auto', 'nas_bench_macro', False),
+    ('auto', 'nas_bench_201', False),
+    ('auto', 'pooling', False),
+    ('auto', 'mobilenet', True),
+    ('full', 'mobilenet', False),
+    ('quick', 'digits', True),
+  ],
+)
+def test_large_spaces_are_compiled_quickly_unless_told(effort, space, quick):
+  assert command.is_quick(effort, spaces.get(space).counts) is quick
+
+
 @pytest.mark.slow
 def test_a_quick_plan_says_so(here, small_space):
   machine = topologies.parse('v5e:1x1')

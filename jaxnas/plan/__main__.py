@@ -11,10 +11,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from jaxnas import cli, runs
 from jaxnas.plan import table, topologies
 from jaxnas.plan.topologies import Topology
+
+# Operations of a space, all positions together: NAS-Bench-Macro has 24,
+# MobileNet 273.
+MANY = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,15 +28,20 @@ class Plan(cli.OfExperiment):
 
   topology: tuple[str, ...] = ()
   """Machines, such as v5e:4x4, v6e:8x8, v4:2x2x2, v5p:4x4x4, a100:8, h100:8."""
+  effort: Literal['auto', 'quick', 'full'] = 'auto'
+  """Of the compiler's to make the step fast. Quick is several times faster to
+  wait for; memory comes out a little too high, traffic up to twice, and the
+  largest batch is reckoned from the one that is compiled. Auto is quick for
+  spaces of more than 100 operations, whose step takes hours otherwise."""
   largest_batch: bool = True
-  """Look for the largest batch that fits; without --quick by compiling more."""
-  quick: bool = False
-  """Compile with little optimization: several times faster; memory comes out a
-  little too high, traffic up to twice, and the largest batch is reckoned from
-  the one that is compiled. For spaces of many operations, whose
-  step takes a compiler the better part of an hour."""
+  """Find the largest batch that fits: by compiling more, where not quick."""
   out: Path | None = None
   """A JSON file for the figures and what they rest on."""
+
+
+def is_quick(effort: str, counts: Sequence[int]) -> bool:
+  """Of a space with so many candidates at each position."""
+  return effort == 'quick' or (effort == 'auto' and sum(counts) > MANY)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'{machine.name}: compiling', file=sys.stderr, flush=True)
     plans.append(
       estimate(
-        experiment, machine, largest=args.largest_batch, quick=args.quick
+        experiment,
+        machine,
+        largest=args.largest_batch,
+        quick=is_quick(args.effort, experiment.space.counts),
       )
     )
   table.show(f'{Path(args.config or "").name}, planned', plans)
