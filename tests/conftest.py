@@ -15,6 +15,9 @@ loopback.guard()
 
 START_S = time.monotonic()
 
+# For each mark, instead of pyproject.toml's; 0 is without end.
+TIMEOUT_S = {'slow': 1800, 'long': 0, 'soak': 0}
+
 # Of the slow tests; with `--within`, others may not be begun.
 FIRST = {
   'test_twins.py', 'test_kills.py', 'test_processes.py', 'test_every_space.py',
@@ -31,6 +34,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+  for item in items:
+    for marker, seconds in TIMEOUT_S.items():
+      if item.get_closest_marker(marker):
+        item.add_marker(pytest.mark.timeout(seconds))
   if config.getoption('--within') is not None:
     items.sort(key=lambda item: item.path.name not in FIRST)
 

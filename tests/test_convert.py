@@ -393,6 +393,7 @@ def test_nats_becomes_arrays(write, tmp_path):
     np.testing.assert_allclose(arrays[column], expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_whole_benchmark_becomes_a_table(tmp_path, capsys):
   archs, infos = benchmark(SPACE, seeds=(777,))
   file = write_file(tmp_path, archs, infos)

@@ -128,6 +128,7 @@ def test_labels_that_cifar10_does_not_have_are_refused(tmp_path):
     data.load('cifar10', str(tmp_path))
 
 
+@pytest.mark.slow
 def test_whole_cifar10(data_folder):
   images = data.load('cifar10', str(data_folder / 'tfds'))
   assert images.x_train.shape == (50_000, 32, 32, 3)

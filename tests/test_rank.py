@@ -305,7 +305,7 @@ def test_reports_are_due_every_so_many_epochs_and_at_the_end(
   ('steps', 'save_every'),
   [
     (20, '5'),
-    (27, '5'),
+    pytest.param(27, '5', marks=pytest.mark.slow),
     pytest.param(20, '1', marks=pytest.mark.slow),
     pytest.param(27, '1', marks=pytest.mark.slow),
     pytest.param(40, '1', marks=pytest.mark.slow),

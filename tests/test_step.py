@@ -94,6 +94,7 @@ def test_label_smoothing_average_and_running_statistics():
   assert state.variables is state.average and int(state.samples) == 5
 
 
+@pytest.mark.slow
 def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
   archs_PxE = np.array([[1, 0, 2, 1], [1, 2, 0, 1]], np.int32)
   net = supernets.build(SPACE)

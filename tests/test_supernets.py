@@ -142,7 +142,13 @@ def test_stand_alone_counts_are_the_costs_of_the_space(space):
 
 @pytest.mark.parametrize(
   'space',
-  [DIGITS, SMALL_POOLING, SMALL_CELLS, SMALL_MOBILENET],
+  [
+    DIGITS,
+    *(
+      pytest.param(space, marks=pytest.mark.slow)
+      for space in (SMALL_POOLING, SMALL_CELLS, SMALL_MOBILENET)
+    ),
+  ],
   ids=lambda s: s.name,
 )
 def test_one_program_for_all_archs_equals_each_static_one(space):
@@ -245,9 +251,10 @@ def test_a_traced_arch_moves_only_its_running_statistics():
   'space, agreement',
   [
     (DIGITS, 0.99),
-    (SMALL_POOLING, 0.9),
-    (SMALL_CELLS, 0.9),
-    (SMALL_MOBILENET, 0.9),
+    *(
+      pytest.param(space, 0.9, marks=pytest.mark.slow)
+      for space in (SMALL_POOLING, SMALL_CELLS, SMALL_MOBILENET)
+    ),
   ],
   ids=lambda value: getattr(value, 'name', ''),
 )
@@ -279,7 +286,10 @@ def test_bfloat16_is_close_to_float32(space, agreement):
 
 @pytest.mark.parametrize(
   'space, arch',
-  [(DIGITS, (1, 2, 0, 2)), (SMALL_MOBILENET, (9, 0, 5, 12, 11))],
+  [
+    (DIGITS, (1, 2, 0, 2)),
+    pytest.param(SMALL_MOBILENET, (9, 0, 5, 12, 11), marks=pytest.mark.slow),
+  ],
   ids=lambda value: getattr(value, 'name', ''),
 )
 def test_accelerators_run_the_same_network(space, arch, monkeypatch):

@@ -280,10 +280,8 @@ STATIC = [(space, i) for space, count in TWINS for i in range(min(count, 4))]
 @pytest.mark.parametrize(
   ('space', 'i'),
   [
-    pytest.param(
-      *case, marks=[pytest.mark.slow] if case[1] or case[0] == MOBILENET else []
-    )
-    for case in STATIC
+    pytest.param(*case, marks=[pytest.mark.slow] if i else [])
+    for i, case in enumerate(STATIC)
   ],
   ids=[f'{case[0].name}-{case[1]}' for case in STATIC],
 )
