@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxnas import processes, progress, recalibration, spread
 from jaxnas.spread import Block
-from jaxnas.walk import trunk
+from jaxnas.walk import leaves
 
 # Architectures that a device evaluates in one call.
 PER_DEVICE = 8
@@ -98,7 +98,7 @@ def _by_batch(
   read: Callable[[int], Any],
 ) -> Iterator[tuple[int, Block]]:
   """(batch, images classified correctly), all architectures on one batch."""
-  of_head, of_arch = _programs(net)
+  of_leaf, of_arch = _programs(net)
   variables = spread.everywhere(variables)
   for n in range(hits_AxN.shape[1]):
     missing_M = np.flatnonzero(hits_AxN[:, n] == MISSING)
@@ -107,10 +107,7 @@ def _by_batch(
     x_BxHxWxC, y_B = read(n)
     archs_MxE = archs_AxE[missing_M]
     if net.sequential:
-      blocks = (
-        block._replace(values=of_head((variables, y_B), block.values))
-        for block in trunk(net)(variables, archs_MxE, x_BxHxWxC)
-      )
+      blocks = leaves(net, of_leaf)(variables, y_B, archs_MxE, x_BxHxWxC)
     else:
       shared = variables, x_BxHxWxC, y_B
       blocks = (
@@ -160,15 +157,14 @@ def _hits(logits_BxK: Array, y_B: Array) -> Array:
 def _programs(net: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """Images classified correctly, from the head's input and from images."""
 
-  def of_head(shared, features):
-    variables, y_B = shared
+  def of_leaf(variables, y_B, features):
     return _hits(net.apply(variables, features, method='head'), y_B)
 
   def of_arch(shared, arch_E):
     variables, x_BxHxWxC, y_B = shared
     return _hits(net.apply(variables, x_BxHxWxC, arch_E, train=False), y_B)
 
-  return spread.over_archs(of_head), spread.over_archs(of_arch)
+  return of_leaf, spread.over_archs(of_arch)
 
 
 @functools.cache

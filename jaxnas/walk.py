@@ -5,7 +5,8 @@ visits them in lexicographic order and computes only the positions in which
 each differs from the one before. On all 6,561 architectures of
 NAS-Bench-Macro that saves 3.73 times the multiply-adds of a forward pass.
 
-Several devices walk side by side, each through a column of its own.
+Several devices walk side by side, each through a column of its own, and two
+threads walk a half of the tree each.
 """
 
 import functools
@@ -16,7 +17,10 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxnas.spread import Block, ahead, everywhere, over_archs
+from jaxnas.spread import Block, everywhere, over_archs, together
+
+# Ranking on two cores takes 18.1 s with one, 16.1 with two, 16.0 with three.
+WALKERS = 2
 
 
 def walk(
@@ -90,15 +94,19 @@ def columns(
 
 
 @functools.cache
-def trunk(net: Any) -> Callable[..., Iterator[Block]]:
-  """(variables, archs_AxE, batches) -> blocks of what the head receives.
+def leaves(
+  net: Any, of_leaf: Callable[[Any, Any, Any], Any]
+) -> Callable[..., Iterator[Block]]:
+  """(variables, given, archs_AxE, batches) -> blocks of what `of_leaf` says.
 
-  The function returned yields one block a row of the walk, one architecture a
-  device. It compiles one program a position, once for equal nets and batches.
+  The function returned yields one block a row of a walk, one architecture a
+  device. It compiles one program a position, once for equal nets and batches;
+  the last position's is the leaf's too.
 
   Args:
     net: a supernet with the methods stem, position and head. `batches` is
       any pytree of image batches, and features have its structure.
+    of_leaf: (variables, given, features that the head receives) -> value.
   """
 
   def stem(shared, device):
@@ -110,24 +118,37 @@ def trunk(net: Any) -> Callable[..., Iterator[Block]]:
 
   @functools.cache
   def position(e):
-    def of_arch(variables, each):
+    def of_arch(shared, each):
+      variables, given = shared
       inputs, op = each
-      return jax.tree.map(
+      features = jax.tree.map(
         lambda x: net.apply(variables, e, x, op, method='position'), inputs
       )
+      if e < net.space.positions - 1:
+        return features
+      return of_leaf(variables, given, features)
 
     return over_archs(of_arch)
 
   root = over_archs(stem)
 
-  def visit(variables, archs_AxE, batches):
-    variables = everywhere(variables)
-    indices_MxD, real_MxD = columns(archs_AxE, len(jax.devices()))
-    values = walk(
-      archs_AxE[indices_MxD],
-      root((variables, everywhere(batches)), np.arange(indices_MxD.shape[1])),
-      lambda e, x, ops_D: position(e)(variables, (x, ops_D.astype(np.int32))),
-    )
-    yield from ahead(map(Block, indices_MxD, real_MxD, values))
+  def visit(variables, given, archs_AxE, batches):
+    shared = everywhere((variables, given))
+    devices = len(jax.devices())
+    start = root((shared[0], everywhere(batches)), np.arange(devices))
+
+    def walked(rows_P):
+      part_PxE = archs_AxE[rows_P]
+      indices_MxD, real_MxD = columns(part_PxE, devices)
+      values = walk(
+        part_PxE[indices_MxD],
+        start,
+        lambda e, x, ops_D: position(e)(shared, (x, ops_D.astype(np.int32))),
+      )
+      return map(Block, rows_P[indices_MxD], real_MxD, values)
+
+    order_A = np.lexsort(archs_AxE.T[::-1])
+    parts = np.array_split(order_A, min(WALKERS, len(order_A)))
+    yield from together([walked(rows_P) for rows_P in parts])
 
   return visit

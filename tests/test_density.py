@@ -482,7 +482,7 @@ def test_a_gradient_that_is_not_finite_names_its_arch(
   params['position_1_op_2']['bias'] = jnp.full(6, jnp.nan)
   broken = subject._replace(params=params)
   with pytest.raises(
-    FloatingPointError, match=r'architecture \[0 2\] .*not finite'
+    FloatingPointError, match=r'architecture \[\d 2\] .*not finite'
   ):
     density.estimate(broken, gradient(subject, **options), estimator)
 

@@ -1,9 +1,11 @@
 """What several devices find is what one finds."""
 
+import itertools
 import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import digits_net
@@ -94,44 +96,64 @@ def test_one_late_keeps_order_and_every_item(count):
   assert events == expected
 
 
-@pytest.mark.parametrize('count', range(4))
+@pytest.mark.parametrize(
+  'counts', [(0,), (1,), (3,), (0, 2), (3, 1), (2, 2, 2)]
+)
 @pytest.mark.parametrize('processes', [1, 2])
-def test_ahead_yields_every_item_in_order(count, processes, monkeypatch):
+def test_together_yields_what_each_has_in_order(counts, processes, monkeypatch):
   monkeypatch.setattr(jax, 'process_count', lambda: processes)
-  assert list(spread.ahead(iter(range(count)))) == list(range(count))
+  items = [[(i, n) for n in range(count)] for i, count in enumerate(counts)]
+  found = list(spread.together([iter(of_one) for of_one in items]))
+  turns = itertools.chain(*itertools.zip_longest(*items))
+  one_by_one = itertools.chain(*items)
+  expected = [one_by_one, turns][processes == 1]
+  assert found == [item for item in expected if item]
 
 
-def test_ahead_makes_the_next_item_meanwhile():
+def test_together_makes_the_next_items_meanwhile():
   read = threading.Event()
 
-  def items():
-    yield 0
+  def items(i):
+    yield i, 0
     # Passes only where the first one is read before this one is there.
     assert read.wait(timeout=60)
-    yield 1
+    yield i, 1
 
   found = []
-  for item in spread.ahead(items()):
+  for item in spread.together([items(0), items(1)]):
     read.set()
     found.append(item)
-  assert found == [0, 1]
+  assert found == [(0, 0), (1, 0), (0, 1), (1, 1)]
+
+
+def test_others_begin_when_the_first_has_one():
+  made = []
+
+  def items(i):
+    if not i:
+      time.sleep(0.1)
+    made.append(i)
+    yield i
+
+  assert list(spread.together([items(0), items(1)])) == made == [0, 1]
 
 
 @pytest.mark.parametrize('wide', [False, True])
-def test_ahead_computes_in_the_precision_that_is_set(wide):
+def test_together_computes_in_the_precision_that_is_set(wide):
   with jax.enable_x64(wide):
-    (found,) = spread.ahead(jnp.zeros(1, float).dtype for _ in range(1))
+    dtypes = (jnp.zeros(1, float).dtype for _ in range(1))
+    (found,) = spread.together([dtypes])
     assert found == jnp.zeros(1, float).dtype
   assert (found == np.float64) == wide
 
 
-def test_ahead_raises_what_is_raised_on_its_thread():
+def test_together_raises_what_is_raised_on_a_thread():
   def items():
     yield 0
     raise FloatingPointError('after one')
 
   with pytest.raises(FloatingPointError, match='after one'):
-    list(spread.ahead(items()))
+    list(spread.together([iter(range(3)), items()]))
 
 
 def test_over_archs_maps_along_the_first_axis_alone():

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from jaxnas import spread
 from jaxnas.density.distances import centred_gram, u_centred_gram, unit
 from jaxnas.spread import Block
-from jaxnas.walk import trunk
+from jaxnas.walk import leaves
 
 Features = Mapping[str, Float[Array, '...']]
 Forward = Callable[[Any, Array], Array]
@@ -198,12 +198,12 @@ def read(
     readout: what to read.
     block_bytes: features of a block take no more, where that is possible.
   """
-  of_arch, of_head = _programs(net, readout)
+  of_arch, of_leaf = _programs(net, readout)
   params = spread.everywhere(params)
   images, labels = spread.everywhere((tuple(images), tuple(labels)))
   if in_head(net, readout):
-    for block in trunk(net)({'params': params}, archs_AxE, images):
-      yield block._replace(values=of_head((params, labels), block.values))
+    visit = leaves(net, of_leaf)
+    yield from visit({'params': params}, labels, archs_AxE, images)
     return
   size = 4 * readout.floats(
     params, len(images), len(images[0]), net.space.classes
@@ -238,9 +238,8 @@ def _programs(
     forward = functools.partial(net.apply, arch=arch_E, train=True)
     return readout(forward, params, images, labels)
 
-  def of_head(shared, features):
-    params, labels = shared
+  def of_leaf(variables, labels, features):
     forward = functools.partial(net.apply, method='head')
-    return readout(forward, params, features, labels)
+    return readout(forward, variables['params'], features, labels)
 
-  return spread.over_archs(of_arch), spread.over_archs(of_head)
+  return spread.over_archs(of_arch), of_leaf
