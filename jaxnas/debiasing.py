@@ -1,7 +1,7 @@
 """Density within a run: estimated when it is due, and fed to the sampler."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxnas import density, density_config, samplers, streams
+from jaxnas import (
+  density,
+  density_config,
+  processes,
+  runs,
+  samplers,
+  streams,
+)
 from jaxnas.config import Config
 from jaxnas.density import prototypes
 
@@ -36,18 +43,33 @@ def debias(
   config = experiment.config
   if epoch not in due(config):
     return state
-  estimated = current(experiment, state, poll)
+  file = workdir / 'density.npz'
+  facts = density_config.facts(config, int(state.step))
+  if processes.agreed(is_of(file, facts, config)):
+    estimated = density.load(file, experiment.space.enumerate())
+  else:
+    estimated = current(experiment, state, poll)
   if len(bad_B := np.flatnonzero(~np.isfinite(estimated.alpha_A))):
     arch = experiment.space.format(estimated.archs_AxE[bad_B[0]])
     raise FloatingPointError(f'the density of {arch} is not finite.')
-  density.save(
-    estimated,
-    workdir / 'density.npz',
-    density_config.facts(config, int(state.step)),
-  )
+  density.save(estimated, file, facts)
   fed, text = feed(experiment, state.sampler, estimated.alpha_A)
   print(text)
   return dataclasses.replace(state, sampler=fed)
+
+
+def is_of(file: Path, facts: Mapping[str, Any], config: Config) -> bool:
+  """Whether it holds what would be estimated anew, of this very state.
+
+  What a run has estimated before it was cut, and what another has whose
+  warm-up this one took over.
+  """
+  if not density_config.estimates(config) or not file.exists():
+    return False
+  try:
+    return density.read_file(file)[1] == facts
+  except runs.Damaged:
+    return False
 
 
 def due(config: Config) -> range:

@@ -99,13 +99,16 @@ def earlier(
 
 
 def take_over(config: Config, warmup_from: Path, workdir: Path) -> None:
-  """The log of the run whose warm-up is taken over; later rows drop out.
+  """The log and the density of the run whose warm-up is taken over.
 
-  Only where that run measured density as this one does.
+  Only where that run measured density as this one does. What is of later
+  epochs is not used.
   """
-  log, alike = warmup_from / FILE, runs.read_config(warmup_from).density
-  if log.exists() and alike == config.density:
-    runs.write_npz(workdir / FILE, runs.read_npz(log))
+  if runs.read_config(warmup_from).density != config.density:
+    return
+  for name in (FILE, *(['density.npz'] if config.debiases else [])):
+    if (file := warmup_from / name).exists():
+      runs.write_npz(workdir / name, runs.read_npz(file))
 
 
 def measured(

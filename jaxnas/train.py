@@ -41,7 +41,8 @@ class Train(cli.Command):
   table: Path | None = None
   """Ground truth to correlate with. Default: the table shipped, if any."""
   warmup_from: Path | None = None
-  """A run whose warm-up to take over instead of repeating it."""
+  """A run whose warm-up to take over instead of repeating it, and its density
+  where it was measured alike."""
   distributed: processes.Distributed = dataclasses.field(
     default_factory=processes.Distributed
   )

@@ -26,6 +26,7 @@ from jaxnas.reproduce import (
   published,
   render,
   store,
+  work,
 )
 from jaxnas.reproduce.__main__ import main
 from jaxnas.training.preemption import Preemption
@@ -240,6 +241,26 @@ def test_a_debiased_run_takes_over_the_warm_up(untrained, small, tmp_path):
   assert debiased.debiases and not uniform.debiases
   # What items look at along the way stays.
   assert uniform.checkpoint.keep > 2 and debiased.checkpoint.keep == 2
+
+
+def test_a_run_starts_from_one_that_has_its_density(untrained, small, tmp_path):
+  main(['table3', '--seeds', '1', *small])
+  folders = tmp_path / 'out' / 'runs'
+  first, last = sorted(folders.iterdir())
+  debiased = untrained[1][0]
+
+  def start(**changes):
+    given = jobs.changed(debiased, changes)
+    return work.warmed_up(
+      jobs.Job(jobs.Row((), 'pooling', 'uniform+debias'), given, '', ()),
+      folders,
+    )
+
+  assert start(**{'debias.effective_fraction': 0.3}) == first
+  (last / 'density.npz').touch()
+  assert start(**{'debias.effective_fraction': 0.3}) == last
+  assert start(**{'density.batches': 2}) == first
+  assert start(**{'optimizer.peak_lr': 0.3}) is None
 
 
 def test_a_dry_run_says_what_is_left(untrained, small, tmp_path, capsys):

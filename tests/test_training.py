@@ -11,9 +11,20 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas import build, cli, density, runs, spaces, tables, train
+from jaxnas import (
+  build,
+  cli,
+  debiasing,
+  density,
+  density_config,
+  runs,
+  spaces,
+  tables,
+  train,
+)
 from jaxnas.training import loop
 from jaxnas.training.checkpoint import Checkpoints
+from jaxnas.training.preemption import Stopped
 
 TIMES = ('images_per_s',)
 
@@ -234,6 +245,75 @@ def test_a_density_file_is_used_instead_of_estimating(whole, tiny, tmp_path):
      str(tmp_path / 'mine.npz'), '--warmup_from', str(whole)]
   )  # fmt: skip
   np.testing.assert_allclose(final_state(folder).sampler.alpha_A, alpha_A)
+
+
+@pytest.mark.parametrize(
+  ('changed', 'estimates'),
+  [
+    ([], 0),
+    (['--debias.temperature', '0.2'], 0),
+    # Of the three that it needs, the first is there.
+    (['--density.refresh_epochs', '1'], 2),
+    (['--density.batch_size', '40'], 1),
+    (['--density.tensors', 'deep'], 1),
+  ],
+)
+def test_what_the_run_that_warmed_up_has_estimated_is_taken_over(
+  whole, tiny, monkeypatch, changed, estimates
+):
+  calls, estimate = [], density_config.estimate
+
+  def counted(*given):
+    calls.append(given)
+    return estimate(*given)
+
+  flags, folder = tiny
+  monkeypatch.setattr(density_config, 'estimate', counted)
+  train.main([*flags, *changed, '--warmup_from', str(whole)])
+  assert len(calls) == estimates
+  if not calls:
+    theirs, ours = (
+      density.read_file(run / 'density.npz') for run in (whole, folder)
+    )
+    np.testing.assert_array_equal(theirs[0].alpha_A, ours[0].alpha_A)
+    assert theirs[1] == ours[1]
+  if not changed:
+    jax.tree.map(
+      np.testing.assert_array_equal, final_state(folder), final_state(whole)
+    )
+
+
+def test_what_was_estimated_before_a_cut_is_not_estimated_again(
+  whole, tiny, monkeypatch
+):
+  flags, folder = tiny
+
+  def cut(*given):
+    raise Stopped
+
+  with monkeypatch.context() as patch:
+    patch.setattr(debiasing, 'feed', cut)
+    with pytest.raises(SystemExit) as ended:
+      train.main(flags)
+  assert ended.value.code == cli.STOPPED
+  assert (folder / 'density.npz').exists()
+  with monkeypatch.context() as patch:
+    patch.setattr(density_config, 'estimate', None)
+    train.main(['--workdir', str(folder), '--resume'])
+  same_run(folder, whole)
+
+
+def test_a_density_of_another_step_or_damaged_is_estimated_again(
+  whole, tmp_path
+):
+  facts = density.read_file(whole / 'density.npz')[1]
+  file = tmp_path / 'density.npz'
+  config = runs.read_config(whole)
+  density.save(density.read_file(whole / 'density.npz')[0], file, facts)
+  assert debiasing.is_of(file, facts, config)
+  assert not debiasing.is_of(file, facts | {'step': 6}, config)
+  file.write_bytes(file.read_bytes()[:-9])
+  assert not debiasing.is_of(file, facts, config)
 
 
 def test_refresh_estimates_again(whole, tiny, capsys):

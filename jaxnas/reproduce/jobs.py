@@ -55,14 +55,20 @@ class Job:
 
 # At `--scale cpu`, over what the _cpu configs say.
 CPU: Mapping[str, Mapping[str, Any]] = {
-  # Every architecture counts, on fewer images.
-  'nas_bench_macro': {'ranking.archs': None, 'ranking.images': 256},
+  # Every architecture counts, on fewer images; ten runs are to end in a night.
+  'nas_bench_macro': {
+    'epochs': 2,
+    'density.batch_size': 32,
+    'ranking.archs': None,
+    'ranking.images': 256,
+  },
   # Its own config is uniform throughout.
   'nas_bench_201': {
     'warmup_epochs': 1,
-    'epochs': 3,
+    'epochs': 2,
     'debias.effective_fraction': 0.5,
-    'density.batch_size': 16,
+    'density.batch_size': 8,
+    'ranking.images': 500,
   },
 }
 

@@ -103,15 +103,26 @@ def _train(
 
 
 def warmed_up(job: Job, folder: Path) -> Path | None:
-  """A finished run whose warm-up this one can take over."""
+  """A finished run whose warm-up this one can take over.
+
+  One with the density that this one needs, where there is one.
+  """
   # Where checkpoints are looked at, those of the warm-up are needed too.
   if not job.config.warmup_epochs or along_the_way(job):
     return None
-  for done in sorted(folder.glob('*/correlation.json')):
-    run = done.parent
-    if compare.same_warmup(run, job.config, 0) is not None:
-      return run
-  return None
+  alike = [
+    done.parent
+    for done in sorted(folder.glob('*/correlation.json'))
+    if compare.same_warmup(done.parent, job.config, 0) is not None
+  ]
+  return max(
+    alike,
+    key=lambda run: (
+      (run / 'density.npz').exists()
+      and runs.read_config(run).density == job.config.density
+    ),
+    default=None,
+  )
 
 
 def _measure(
