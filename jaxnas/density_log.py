@@ -4,6 +4,7 @@ The sampler does not see them. Table 6 of Roshtkhari et al. (CVPR Findings
 2026) is the agreement of `alpha_LxA` with its last row; figure 2 is
 `training_distance_LxT` (left) and `validation_distance_LxT` (right), the mean
 gradient cosine distance of two architectures in each weight tensor.
+`distance_LxMxM` are those of every two of `some_M`, as densities compare them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxnas import (
   debiasing,
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 
 FILE = 'density_log.npz'
 
-# Distances by tensor are those of so many architectures, drawn with a fixed
-# seed where there are more: each takes two whole backward passes.
+# Distances are those of so many architectures, drawn with a fixed seed where
+# there are more: each takes two whole backward passes.
 SOME = 64
 
 
@@ -63,6 +65,7 @@ def write(
   fixed = {
     'archs_AxE': experiment.space.enumerate(),
     'tensors_T': np.array(weights(experiment, state.params)),
+    'some_M': some(experiment)[: len(row['distance_LxMxM'])],
   }
   rows = {'epoch_L': np.array(epoch), **row}
   before = earlier(file, rows) if file.exists() else {}
@@ -125,8 +128,43 @@ def measured(
       experiment, samplers.of_archs(state.sampler).density
     )
     row['prototype_alpha_LxA'] = online.alpha_A
-
+  row['distance_LxMxM'] = of_pairs(experiment, subject, poll)
   return row | distances(experiment, state, subject, poll)
+
+
+def some(experiment: 'Experiment') -> Int[np.ndarray, ' M']:
+  """Indices of the architectures that distances are looked at of."""
+  count = experiment.space.size
+  if count <= SOME:
+    return np.arange(count)
+  rng = streams.rng(experiment.config.seed, 'density log')
+  return rng.choice(count, SOME, replace=False)
+
+
+def of_pairs(
+  experiment: 'Experiment',
+  subject: density.Subject,
+  poll: Callable[[], None],
+) -> Float[np.ndarray, 'M M']:
+  """Gradient distance of every two of `some`, or of those that fit memory."""
+  given, (net, params, archs_AxE, *_) = experiment.config.density, subject
+  compared = density.gradient(
+    net,
+    params,
+    archs_AxE,
+    tensor_set=given.tensors,
+    combine=given.combine,
+    absent=given.absent,
+  )
+  size = density.feature_bytes(
+    compared, net, params, 1, given.batches, given.batch_size
+  )
+  fit = int(given.memory_gb * 1e9 // size)
+  on_some = subject._replace(archs_AxE=archs_AxE[some(experiment)[:fit]])
+  features = density.gather(
+    on_some, compared, memory_gb=given.memory_gb, poll=poll
+  )
+  return density.matrix(compared.distance, features, poll=poll)
 
 
 def distances(
@@ -136,10 +174,7 @@ def distances(
   poll: Callable[[], None],
 ) -> dict[str, np.ndarray]:
   """Mean gradient distance in each of `weights`, on both kinds of images."""
-  archs_AxE = subject.archs_AxE
-  if len(archs_AxE) > SOME:
-    rng = streams.rng(experiment.config.seed, 'density log')
-    archs_AxE = archs_AxE[rng.choice(len(archs_AxE), SOME, replace=False)]
+  archs_AxE = subject.archs_AxE[some(experiment)]
   names, row = weights(experiment, state.params), {}
   on_same = subject._replace(archs_AxE=archs_AxE)
   for name, blocks in (

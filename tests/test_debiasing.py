@@ -65,6 +65,8 @@ def test_the_log_holds_what_table_6_and_figure_2_are_drawn_from(online):
     'tensors_T': (tensors,),
     'alpha_LxA': (4, 81),
     'prototype_alpha_LxA': (4, 81),
+    'some_M': (64,),
+    'distance_LxMxM': (4, 64, 64),
     'validation_distance_LxT': (4, tensors),
     'training_distance_LxT': (4, tensors),
   }
@@ -96,6 +98,48 @@ def test_the_last_row_is_the_final_density(online):
     state.sampler.density, jnp.asarray(ARCHS_AxE), ops=3
   )
   np.testing.assert_allclose(log['prototype_alpha_LxA'][-1], alpha_A, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_distances_of_pairs_are_those_that_densities_compare(online):
+  """Exact against two gradients; 1 / their mean is the density among them."""
+  _, run = online
+  log = runs.read_npz(run / 'density_log.npz')
+  experiment, state = build.experiment(runs.read_config(run)), final_state(run)
+  some_AxE = ARCHS_AxE[log['some_M']]
+  np.testing.assert_array_equal(
+    log['some_M'],
+    streams.rng(0, 'density log').choice(81, density_log.SOME, replace=False),
+  )
+  subject = density_config.subject(experiment, state, some_AxE)
+  alone = density_config.estimate(experiment.config, subject)
+  distance_MxM = log['distance_LxMxM'][-1].astype(float)
+  np.testing.assert_array_equal(distance_MxM, distance_MxM.T)
+  np.testing.assert_allclose(np.diag(distance_MxM), 0, atol=1e-6)
+  np.testing.assert_allclose(
+    63 / distance_MxM.sum(axis=1), alone.alpha_A, rtol=1e-5
+  )
+
+
+@pytest.mark.slow
+def test_pairs_are_of_as_many_as_fit_memory(online):
+  _, run = online
+  config = runs.read_config(run)
+  experiment, state = build.experiment(config), final_state(run)
+  subject = density_config.subject(experiment, state)
+  whole_MxM = density_log.of_pairs(experiment, subject, lambda: None)
+  compared = density_config.measure(
+    config, experiment.net, state.params, ARCHS_AxE
+  )
+  one = density.feature_bytes(
+    compared, experiment.net, state.params, 1, 1, config.density.batch_size
+  )
+  small = dataclasses.replace(config.density, memory_gb=10.5 * one / 1e9)
+  tight = dataclasses.replace(
+    experiment, config=dataclasses.replace(config, density=small)
+  )
+  some_MxM = density_log.of_pairs(tight, subject, lambda: None)
+  np.testing.assert_allclose(some_MxM, whole_MxM[:10, :10], atol=1e-6)
 
 
 @pytest.mark.slow
@@ -173,10 +217,9 @@ def test_a_resumed_run_goes_on_with_prototypes_and_log(
   # What a crash after the row of the last epoch would have left.
   log = runs.read_npz(run / 'density_log.npz')
   later = {name: values for name, values in log.items()}
-  for name in ('alpha_LxA', 'prototype_alpha_LxA'):
-    later[name] = np.concatenate([log[name], 0 * log[name][:1]])
-  for name in ('validation_distance_LxT', 'training_distance_LxT'):
-    later[name] = np.concatenate([log[name], 0 * log[name][:1]])
+  for name in log:
+    if '_Lx' in name:
+      later[name] = np.concatenate([log[name], 0 * log[name][:1]])
   later['epoch_L'] = np.append(log['epoch_L'], 3)
   runs.write_npz(run / 'density_log.npz', later)
   train.main(['--workdir', str(run), '--resume'])

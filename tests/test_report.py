@@ -104,7 +104,7 @@ def test_a_page_has_every_section_and_every_figure(written, debiased):
     'distances-training-run', 'distances-validation-run', 'layers-run',
     'time',
     'distances-training-run-undebiased', 'distances-validation-run-undebiased',
-    'layers-run-undebiased',
+    'layers-run-undebiased', 'pairs-run', 'pairs-run-undebiased',
   }  # fmt: skip
   for name in names:
     assert (folder / f'{name}.png').read_bytes().startswith(b'\x89PNG')
@@ -320,6 +320,38 @@ def test_undefined_cells_are_told_from_values():
     'a\nepoch 0\nu undefined', 'a\nepoch 1\nu 0.25',
   ]  # fmt: skip
   assert cells[0]['class'] == 'unknown' and 'fill' not in cells[0]
+
+
+def test_a_square_has_a_row_an_architecture_and_few_names():
+  names = [f'arch {n}' for n in range(64)]
+  grid = charts.Grid(
+    name='g', title='t', xlabel='64 architectures', rows=names, columns=names,
+    value_RxC=np.eye(64), unit='u',
+  )  # fmt: skip
+  elements = Elements(svg.figure(grid))
+  cells = [a for _, a in elements.tags if 'data-t' in a]
+  assert len(cells) == 64**2
+  assert cells[1]['data-t'] == 'arch 0\narch 1\nu 0'
+  # As wide as high, and names are told apart.
+  high = max(float(a['y']) + float(a['height']) for a in cells)
+  wide = max(float(a['x']) + float(a['width']) for a in cells)
+  assert high == pytest.approx(
+    wide - min(float(a['x']) for a in cells), rel=0.1
+  )
+  at = [float(a['y']) for _, a in elements.tags if a.get('class') == 'row end']
+  assert len(at) > 10 and np.diff(at).min() >= 11
+
+
+def test_what_is_alike_stands_side_by_side():
+  """Three clusters in any order come out as three blocks."""
+  rng = np.random.default_rng(0)
+  centres = np.array([0.0, 10.0, 30.0])
+  cluster_M = rng.permutation(np.repeat(np.arange(3), 5))
+  point_M = centres[cluster_M] + rng.normal(size=15)
+  distance_MxM = np.abs(point_M[:, None] - point_M)
+  order_M = compared.alike(distance_MxM)
+  assert sorted(order_M) == list(range(15))
+  assert (np.diff(cluster_M[order_M]) != 0).sum() == 2
 
 
 def test_layers_go_from_the_images_to_the_classes():

@@ -87,6 +87,11 @@ class Grid:
   limits: tuple[float, float] | None = None
   """Of the colours, where several are compared; None: its own."""
 
+  @property
+  def square(self) -> bool:
+    """Whether rows and columns are the same."""
+    return self.rows == self.columns
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Amounts:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jaxnas import correlation
 from jaxnas.report import charts
@@ -149,7 +150,53 @@ def distances(runs: Sequence[Run]) -> list[charts.Figure]:
         )
       )
     layers.append(_by_layer(run, rows, epochs, by_panel['validation']))
-  return out + layers
+  return _between(runs) + out + layers
+
+
+def _between(runs: Sequence[Run]) -> list[charts.Figure]:
+  """Of every two architectures, those that are alike side by side."""
+  squares = {}
+  for run in runs:
+    if run.log is not None and len(run.log['some_M']) > 1:
+      distance_MxM = run.log['distance_LxMxM'][-1]
+      order_M = alike(distance_MxM)
+      square_MxM = distance_MxM[np.ix_(order_M, order_M)]
+      np.fill_diagonal(square_MxM, np.nan)
+      squares[run.label] = run, order_M, square_MxM
+  every = [square_MxM for _, _, square_MxM in squares.values()]
+  low = min((float(np.nanmin(square_MxM)) for square_MxM in every), default=0.0)
+  high = max((float(np.nanmax(square_MxM)) for square_MxM in every), default=1)
+  out: list[charts.Figure] = []
+  for label, (run, order_M, square_MxM) in squares.items():
+    assert run.log is not None
+    archs_MxE = run.log['archs_AxE'][run.log['some_M'][order_M]]
+    names = [run.space.format(arch_E) for arch_E in archs_MxE]
+    out.append(
+      charts.Grid(
+        name=f'pairs-{slug(label)}',
+        title=f'Gradient distance of every two: {label}',
+        xlabel=f'{len(names)} architectures',
+        rows=names,
+        columns=names,
+        value_RxC=square_MxM,
+        unit='cosine distance',
+        limits=(low, high),
+        note='At the end, in the weight tensors that densities compare. What '
+        'is alike stands side by side: a dense region is a dark block.',
+      )
+    )
+  return out
+
+
+def alike(distance_MxM: Float[np.ndarray, 'M M']) -> Int[np.ndarray, ' M']:
+  """An order in which neighbours are close: leaves of average linkage."""
+  from scipy.cluster import hierarchy
+  from scipy.spatial.distance import squareform
+
+  # Rounding may leave a distance of one to itself.
+  condensed = squareform(distance_MxM, checks=False)
+  tree = hierarchy.linkage(condensed, 'average', optimal_ordering=True)
+  return hierarchy.leaves_list(tree)
 
 
 def _by_layer(

@@ -1,5 +1,6 @@
 """Figures as PNG and SVG files, for papers and slides."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from matplotlib.figure import Figure
 
 from jaxnas.figures import DPI
 from jaxnas.report import charts
-from jaxnas.report.svg import kinds, limits, shown_turns
+from jaxnas.report.grid import limits
+from jaxnas.report.svg import kinds, shown_turns
 
 # Of runs, in their order; page.css has the same.
 COLOURS = (
@@ -23,12 +25,15 @@ COLOURS = (
   '#6b6f7b',
 )
 
+# Rows of a square that are named.
+MOST_NAMES = 32
+
 
 def save(drawn: charts.Figure, folder: Path) -> list[Path]:
   """Writes NAME.png and NAME.svg, and returns where they are."""
   size = (6.4, 4.2)
   if isinstance(drawn, charts.Grid):
-    size = (6.4, 1.4 + 0.2 * len(drawn.rows))
+    size = (6.4, 5.6 if drawn.square else 1.4 + 0.2 * len(drawn.rows))
   if isinstance(drawn, charts.Amounts):
     size = (6.4, 1.2 + 0.45 * len(drawn.parts))
   figure = Figure(figsize=size, layout='constrained')
@@ -113,10 +118,14 @@ def _chart(chart: charts.Chart, panel: Any) -> None:
 def _grid(grid: charts.Grid, panel: Any, figure: Figure) -> None:
   low, high = limits(grid)
   image = panel.imshow(grid.value_RxC, aspect='auto', vmin=low, vmax=high)
-  panel.set_yticks(range(len(grid.rows)), grid.rows, fontsize=7)
+  every = math.ceil(len(grid.rows) / MOST_NAMES) if grid.square else 1
+  named = range(0, len(grid.rows), every)
+  panel.set_yticks(named, [grid.rows[r] for r in named], fontsize=7)
   shown = np.unique(
     np.linspace(0, len(grid.columns) - 1, 8).round().astype(int)
   )
+  # Names of a square stand on the left.
+  shown = [] if grid.square else shown
   panel.set_xticks(shown, [grid.columns[c] for c in shown])
   panel.set_xlabel(grid.xlabel)
   figure.colorbar(image, ax=panel, label=grid.unit)

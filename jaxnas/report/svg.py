@@ -3,7 +3,6 @@
 What hovering says stands in `data-t`, escaped; page.js shows it as text.
 """
 
-import html
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,17 +10,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas.report import charts
+from jaxnas.report import charts, grid
+from jaxnas.report.tags import RIGHT, WIDTH, element, tag, text
 
-WIDTH, HEIGHT = 520.0, 330.0
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 16.0, 14.0, 52.0
+HEIGHT, LEFT, TOP, BOTTOM = 330.0, 62.0, 14.0, 52.0
 
 # Of one mark: more make a page slow. Ringed ones are always among them.
 MOST_DOTS = 1500
 MOST_HOVERED = 300
-
-# Of a grid: what a label takes, and a row.
-NAMES, ROW, KEY = 190.0, 15.0, 46.0
 
 Scale = Callable[[float], float]
 
@@ -29,11 +25,10 @@ Scale = Callable[[float], float]
 def figure(drawn: charts.Figure) -> str:
   """An svg element, as wide as what it stands in."""
   if isinstance(drawn, charts.Chart):
-    return _svg(drawn.title, HEIGHT, [*_chart(drawn)])
+    return element(drawn.title, HEIGHT, [*_chart(drawn)])
   if isinstance(drawn, charts.Grid):
-    height = ROW * len(drawn.rows) + BOTTOM + KEY
-    return _svg(drawn.title, height, [*_grid(drawn)])
-  return _svg(drawn.title, 34.0 * len(drawn.parts) + 8, [*_amounts(drawn)])
+    return element(drawn.title, grid.height(drawn), [*grid.elements(drawn)])
+  return element(drawn.title, 34.0 * len(drawn.parts) + 8, [*_amounts(drawn)])
 
 
 def thinned(mark: charts.Dots) -> Int[np.ndarray, ' M']:
@@ -44,24 +39,6 @@ def thinned(mark: charts.Dots) -> Int[np.ndarray, ' M']:
   drawn = np.random.default_rng(0).choice(count, MOST_DOTS, replace=False)
   ringed = [] if mark.ringed_M is None else mark.ringed_M
   return np.union1d(drawn, np.asarray(ringed, int))
-
-
-def colour(value: float, low: float, high: float) -> str:
-  """Of a cell."""
-  from matplotlib import colormaps, colors
-
-  share = (value - low) / (high - low) if high > low else 0.5
-  return colors.to_hex(colormaps['viridis'](share))
-
-
-def limits(grid: charts.Grid) -> tuple[float, float]:
-  """Smallest and largest value that its colours tell apart."""
-  if grid.limits is not None:
-    return grid.limits
-  finite = grid.value_RxC[np.isfinite(grid.value_RxC)]
-  return (
-    (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-  )
 
 
 def shown_turns(chart: charts.Chart) -> dict[str, float]:
@@ -81,36 +58,6 @@ def kinds(amounts: charts.Amounts) -> list[str]:
   ]
 
 
-def _svg(title: str, height: float, inside: Sequence[str]) -> str:
-  return _tag(
-    'svg',
-    '\n'.join(inside),
-    viewBox=f'0 0 {WIDTH:g} {height:g}',
-    role='img',
-    aria_label=title,
-  )
-
-
-def _tag(name: str, inside: str = '', **attributes: Any) -> str:
-  """`inside` is markup; the values of attributes are escaped here."""
-  words = ''.join(
-    f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"'
-    for key, value in attributes.items()
-    if value is not None
-  )
-  return f'<{name}{words}>{inside}</{name}>'
-
-
-def _value(value: Any) -> str:
-  if isinstance(value, float | np.floating):
-    return f'{value:.2f}'.rstrip('0').rstrip('.')
-  return html.escape(str(value))
-
-
-def _text(x: float, y: float, text: str, class_: str, **more: Any) -> str:
-  return _tag('text', html.escape(text), x=x, y=y, class_=class_, **more)
-
-
 def _scales(chart: charts.Chart) -> tuple[Scale, Scale]:
   left, right, bottom, top = charts.extent(chart)
   if chart.ranks:
@@ -127,11 +74,11 @@ def _chart(chart: charts.Chart) -> Iterator[str]:
   yield from _axes(chart, x, y)
   if chart.diagonal:
     left, right, *_ = charts.extent(chart)
-    yield _tag(
+    yield tag(
       'line', x1=x(left), y1=y(left), x2=x(right), y2=y(right), class_='level'
     )
   for level in chart.levels.values():
-    yield _tag(
+    yield tag(
       'line',
       x1=LEFT,
       x2=WIDTH - RIGHT,
@@ -141,7 +88,7 @@ def _chart(chart: charts.Chart) -> Iterator[str]:
     )
   turns = shown_turns(chart)
   for turn in turns.values():
-    yield _tag(
+    yield tag(
       'line',
       x1=x(turn),
       x2=x(turn),
@@ -158,21 +105,21 @@ def _chart(chart: charts.Chart) -> Iterator[str]:
       yield from _bars(mark, x, y)
   # Above what they would be lost among.
   for name, level in chart.levels.items():
-    yield _text(LEFT + 6, y(level) - 5, name, 'name')
+    yield text(LEFT + 6, y(level) - 5, name, 'name')
   for name, turn in turns.items():
-    yield _text(x(turn) + 5, HEIGHT - BOTTOM - 7, name, 'name')
+    yield text(x(turn) + 5, HEIGHT - BOTTOM - 7, name, 'name')
 
 
 def _axes(chart: charts.Chart, x: Scale, y: Scale) -> Iterator[str]:
   left, right, bottom, top = charts.extent(chart)
   for at in charts.ticks(bottom, top, ranks=chart.ranks):
-    yield _tag(
+    yield tag(
       'line', x1=LEFT, x2=WIDTH - RIGHT, y1=y(at), y2=y(at), class_='grid'
     )
-    yield _text(LEFT - 8, y(at) + 4, charts.said(at), 'tick end')
+    yield text(LEFT - 8, y(at) + 4, charts.said(at), 'tick end')
   for at in charts.ticks(left, right, ranks=chart.ranks):
-    yield _text(x(at), HEIGHT - BOTTOM + 20, charts.said(at), 'tick middle')
-  yield _tag(
+    yield text(x(at), HEIGHT - BOTTOM + 20, charts.said(at), 'tick middle')
+  yield tag(
     'line',
     x1=LEFT,
     x2=WIDTH - RIGHT,
@@ -181,8 +128,8 @@ def _axes(chart: charts.Chart, x: Scale, y: Scale) -> Iterator[str]:
     class_='axis',
   )
   middle = (LEFT + WIDTH - RIGHT) / 2
-  yield _text(middle, HEIGHT - 10, chart.xlabel, 'label middle')
-  yield _text(
+  yield text(middle, HEIGHT - 10, chart.xlabel, 'label middle')
+  yield text(
     0.0,
     0.0,
     chart.ylabel,
@@ -198,13 +145,13 @@ def _line(
   if mark.low_N is not None and mark.high_N is not None:
     upper = zip(mark.x_N, mark.high_N, strict=True)
     lower = zip(mark.x_N[::-1], mark.low_N[::-1], strict=True)
-    yield _tag(
+    yield tag(
       'polygon',
       points=_points([*upper, *lower], x, y),
       class_=f'band {series}',
     )
   pairs = [*zip(mark.x_N, mark.y_N, strict=True)]
-  yield _tag('polyline', points=_points(pairs, x, y), class_=f'line {series}')
+  yield tag('polyline', points=_points(pairs, x, y), class_=f'line {series}')
   every = math.ceil(len(pairs) / MOST_HOVERED) or 1
   for n in range(0, len(pairs), every):
     at, value = pairs[n]
@@ -213,7 +160,7 @@ def _line(
       if mark.texts
       else f'{mark.label}\n{chart.xlabel} {at:.6g}\n{value:.4g}'
     )
-    yield _tag(
+    yield tag(
       'circle',
       cx=x(at),
       cy=y(value),
@@ -230,7 +177,7 @@ def _dots(mark: charts.Dots, x: Scale, y: Scale) -> Iterator[str]:
   radius = 4.2 if len(drawn) <= 100 else 3.2 if len(drawn) <= 400 else 2.2
   # Rings on top.
   for n in sorted(drawn.tolist(), key=lambda n: n in ringed):
-    yield _tag(
+    yield tag(
       'circle',
       cx=x(float(mark.x_N[n])),
       cy=y(float(mark.y_N[n])),
@@ -245,7 +192,7 @@ def _bars(mark: charts.Bars, x: Scale, y: Scale) -> Iterator[str]:
     mark.edges_M[:-1], mark.edges_M[1:], mark.count_N, strict=True
   ):
     if count:
-      yield _tag(
+      yield tag(
         'rect',
         x=x(left),
         y=y(count),
@@ -256,61 +203,16 @@ def _bars(mark: charts.Bars, x: Scale, y: Scale) -> Iterator[str]:
       )
 
 
-def _grid(grid: charts.Grid) -> Iterator[str]:
-  low, high = limits(grid)
-  width = (WIDTH - NAMES - RIGHT) / max(len(grid.columns), 1)
-  for r, row in enumerate(grid.rows):
-    # A row's name is cut on paper; hovering says all of it.
-    yield _text(NAMES - 8, ROW * r + 11.5, _shortened(row), 'row end')
-    for c, column in enumerate(grid.columns):
-      value = float(grid.value_RxC[r, c])
-      known = math.isfinite(value)
-      yield _tag(
-        'rect',
-        x=NAMES + width * c,
-        y=float(ROW * r),
-        width=width + 0.3,
-        height=ROW + 0.3,
-        class_=None if known else 'unknown',
-        fill=colour(value, low, high) if known else None,
-        data_t=f'{row}\n{grid.xlabel} {column}\n{grid.unit} '
-        + (f'{value:.4g}' if known else 'undefined'),
-      )
-  bottom = ROW * len(grid.rows)
-  every = math.ceil(len(grid.columns) / 8) or 1
-  for c in range(0, len(grid.columns), every):
-    middle = NAMES + width * (c + 0.5)
-    yield _text(middle, bottom + 18, str(grid.columns[c]), 'tick middle')
-  yield _text(
-    (NAMES + WIDTH - RIGHT) / 2, bottom + 40, grid.xlabel, 'label middle'
-  )
-  steps = 40
-  key = (WIDTH - NAMES - RIGHT) / steps
-  for step in range(steps):
-    yield _tag(
-      'rect',
-      x=NAMES + key * step,
-      y=float(bottom + BOTTOM),
-      width=key + 0.3,
-      height=9,
-      fill=colour(step / (steps - 1), 0.0, 1.0),
-    )
-  below = bottom + BOTTOM + 26
-  yield _text(NAMES, below, f'{low:.3g}', 'tick')
-  yield _text(WIDTH - RIGHT, below, f'{high:.3g}', 'tick end')
-  yield _text((NAMES + WIDTH - RIGHT) / 2, below, grid.unit, 'label middle')
-
-
 def _amounts(amounts: charts.Amounts) -> Iterator[str]:
   names = kinds(amounts)
   most = max((sum(row.values()) for row in amounts.parts.values()), default=1)
   for r, (label, row) in enumerate(amounts.parts.items()):
     top, at = 34.0 * r, 0.0
     total = sum(row.values())
-    yield _text(0.0, top + 11, f'{label}: {total:.4g} {amounts.unit}', 'row')
+    yield text(0.0, top + 11, f'{label}: {total:.4g} {amounts.unit}', 'row')
     for kind, amount in charts.shares(row).items():
       width = WIDTH * amount / (most or 1)
-      yield _tag(
+      yield tag(
         'rect',
         x=at,
         y=top + 16,
@@ -324,7 +226,3 @@ def _amounts(amounts: charts.Amounts) -> Iterator[str]:
 
 def _points(pairs: Sequence[tuple[Any, Any]], x: Scale, y: Scale) -> str:
   return ' '.join(f'{x(float(a)):.1f},{y(float(b)):.1f}' for a, b in pairs)
-
-
-def _shortened(name: str, most: int = 28) -> str:
-  return name if len(name) <= most else f'{name[: most - 1]}…'
