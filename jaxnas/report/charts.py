@@ -155,10 +155,10 @@ def ticks(
 def said(tick: float) -> str:
   """A tick as it is written.
 
-  >>> said(20000.0), said(0.5)
-  ('20k', '0.5')
+  >>> said(2500.0), said(0.5)
+  ('2.5k', '0.5')
   """
-  return f'{tick / 1000:g}k' if abs(tick) >= 10000 else f'{tick:g}'
+  return f'{tick / 1000:g}k' if abs(tick) >= 1000 else f'{tick:g}'
 
 
 def shares(amounts: Mapping[str, float]) -> dict[str, float]:
