@@ -40,9 +40,7 @@ class Dump:
 
 
 @contextlib.contextmanager
-def of_supernet(
-  experiment: 'Experiment', workdir: Path, warmup_from: Path | None
-) -> Iterator[None]:
+def of_supernet(experiment: 'Experiment', workdir: Path) -> Iterator[None]:
   """Writes a dump where training meets a value that is not finite.
 
   Raises NonFinite, which says where it is.
@@ -55,8 +53,6 @@ def of_supernet(
     step = getattr(error, 'step', experiment.steps)
     archs_PxE = getattr(error, 'archs_PxE', ())
     last = _newest(workdir)
-    if last is None and warmup_from is not None and experiment.warmup_steps:
-      last = warmup_from / 'checkpoints' / str(experiment.warmup_steps)
     archs = [
       experiment.space.format(arch_E[: experiment.space.positions])
       for arch_E in archs_PxE

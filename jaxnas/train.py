@@ -151,7 +151,7 @@ def train(
   archs_AxE = experiment.ranking_archs_AxE
   with ledger.Ledger(workdir / ledger.FILE, since_s) as book:
     if not processes.agreed(predictions.exists()):
-      with dump.of_supernet(experiment, workdir, warmup_from):
+      with dump.of_supernet(experiment, workdir):
         state = train_supernet(
           experiment, workdir, table, warmup_from, preemption, book
         )
@@ -223,6 +223,9 @@ def train_supernet(
       with Checkpoints(warmup_from / 'checkpoints', read_only=True) as warmup:
         state, notes = warmup.restore(warmup_steps, state)
       density_log.take_over(config, warmup_from, workdir)
+      experiment.skipped.update(notes['skipped'])
+      # From here on this run needs no other, and others can start from it.
+      save(state, notes['window'])
     experiment.skipped.update(notes['skipped'])
     if int(state.step):
       print(f'{workdir}: goes on at step {int(state.step)}')

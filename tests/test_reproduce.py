@@ -489,7 +489,6 @@ def test_stages_of_imagenet_on_all_of_13_to_the_21(tmp_path, monkeypatch):
     ),
     warmup_epochs=1,
     epochs=1,
-    density=dataclasses.replace(paper.density, prototypes=2),
     ranking=Ranking(images=4, archs=3, batch_size=4),
     retrain=dataclasses.replace(paper.retrain, epochs=1, seeds=1),
   )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,6 +281,22 @@ def test_what_the_run_that_warmed_up_has_estimated_is_taken_over(
   if not changed:
     jax.tree.map(
       np.testing.assert_array_equal, final_state(folder), final_state(whole)
+    )
+
+
+def test_a_run_that_took_over_a_warm_up_needs_no_other(whole, tiny, tmp_path):
+  flags, folder = tiny
+  first = shutil.copytree(whole, tmp_path / 'first')
+  train.main([*flags, '--warmup_from', str(first)])
+  shutil.rmtree(first)
+  second = tmp_path / 'second'
+  flags = [second if flag == str(folder) else flag for flag in flags]
+  train.main([*map(str, flags), '--warmup_from', str(folder)])
+  for run in (folder, second):
+    with Checkpoints(run / 'checkpoints') as checkpoints:
+      assert 5 in checkpoints.steps()
+    jax.tree.map(
+      np.testing.assert_array_equal, final_state(run), final_state(whole)
     )
 
 
