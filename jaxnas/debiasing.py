@@ -49,22 +49,23 @@ def debias(
     estimated = density.load(file, experiment.space.enumerate())
   else:
     estimated = current(experiment, state, poll)
-  if len(bad_B := np.flatnonzero(~np.isfinite(estimated.alpha_A))):
-    arch = experiment.space.format(estimated.archs_AxE[bad_B[0]])
-    raise FloatingPointError(f'the density of {arch} is not finite.')
-  density.save(estimated, file, facts)
+    if len(bad_B := np.flatnonzero(~np.isfinite(estimated.alpha_A))):
+      arch = experiment.space.format(estimated.archs_AxE[bad_B[0]])
+      raise FloatingPointError(f'the density of {arch} is not finite.')
+    density.save(estimated, file, facts)
   fed, text = feed(experiment, state.sampler, estimated.alpha_A)
   print(text)
   return dataclasses.replace(state, sampler=fed)
 
 
 def is_of(file: Path, facts: Mapping[str, Any], config: Config) -> bool:
-  """Whether it holds what would be estimated anew, of this very state.
+  """Whether it holds what would be estimated, after the same step.
 
-  What a run has estimated before it was cut, and what another has whose
-  warm-up this one took over.
+  What a run has estimated before it was cut, or another whose warm-up this
+  one took over.
   """
-  if not density_config.estimates(config) or not file.exists():
+  given = config.density
+  if given.file or given.estimator == 'prototypes' or not file.exists():
     return False
   try:
     return density.read_file(file)[1] == facts

@@ -4,7 +4,8 @@ The sampler does not see them. Table 6 of Roshtkhari et al. (CVPR Findings
 2026) is the agreement of `alpha_LxA` with its last row; figure 2 is
 `training_distance_LxT` (left) and `validation_distance_LxT` (right), the mean
 gradient cosine distance of two architectures in each weight tensor.
-`distance_LxMxM` are those of every two of `some_M`, as densities compare them.
+`distance_LxMxM` are those of every two of `some_M`, in the tensors that a
+density by gradients compares.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 FILE = 'density_log.npz'
 
 # Distances are those of so many architectures, drawn with a fixed seed where
-# there are more: each takes two whole backward passes.
+# there are more: each takes two whole backward passes, and one of few tensors.
 SOME = 64
 
 
@@ -111,7 +112,8 @@ def take_over(config: Config, warmup_from: Path, workdir: Path) -> None:
     return
   for name in (FILE, *(['density.npz'] if config.debiases else [])):
     if (file := warmup_from / name).exists():
-      runs.write_npz(workdir / name, runs.read_npz(file))
+      with runs.whole(workdir / name) as stream:
+        stream.write(file.read_bytes())
 
 
 def measured(
@@ -160,6 +162,8 @@ def of_pairs(
     compared, net, params, 1, given.batches, given.batch_size
   )
   fit = int(given.memory_gb * 1e9 // size)
+  if not fit:
+    return np.zeros((0, 0), np.float32)
   on_some = subject._replace(archs_AxE=archs_AxE[some(experiment)[:fit]])
   features = density.gather(
     on_some, compared, memory_gb=given.memory_gb, poll=poll

@@ -223,9 +223,8 @@ def train_supernet(
       with Checkpoints(warmup_from / 'checkpoints', read_only=True) as warmup:
         state, notes = warmup.restore(warmup_steps, state)
       density_log.take_over(config, warmup_from, workdir)
-      experiment.skipped.update(notes['skipped'])
       # From here on this run needs no other, and others can start from it.
-      save(state, notes['window'])
+      checkpoints.save(state, notes)
     experiment.skipped.update(notes['skipped'])
     if int(state.step):
       print(f'{workdir}: goes on at step {int(state.step)}')

@@ -134,12 +134,14 @@ def test_pairs_are_of_as_many_as_fit_memory(online):
   one = density.feature_bytes(
     compared, experiment.net, state.params, 1, 1, config.density.batch_size
   )
-  small = dataclasses.replace(config.density, memory_gb=10.5 * one / 1e9)
-  tight = dataclasses.replace(
-    experiment, config=dataclasses.replace(config, density=small)
-  )
-  some_MxM = density_log.of_pairs(tight, subject, lambda: None)
-  np.testing.assert_allclose(some_MxM, whole_MxM[:10, :10], atol=1e-6)
+  for fit in (10, 0):
+    memory_gb = (fit + 0.5) * one / 1e9
+    small = dataclasses.replace(config.density, memory_gb=memory_gb)
+    tight = dataclasses.replace(
+      experiment, config=dataclasses.replace(config, density=small)
+    )
+    some_MxM = density_log.of_pairs(tight, subject, lambda: None)
+    np.testing.assert_allclose(some_MxM, whole_MxM[:fit, :fit], atol=1e-6)
 
 
 @pytest.mark.slow

@@ -89,12 +89,12 @@ def assert_the_same(found, expected, log):
   """But for the checkpoint of a stop, which may be one of the newest."""
   assert found.keys() == expected.keys()
   for key, value in expected.items():
-    kept = found[key]
+    ours = found[key]
     if Path(key).name in CHECKPOINTS:
-      more = kept.keys() - value.keys()
+      more = ours.keys() - value.keys()
       assert len(more) <= 1, (key, more)
-      kept = {step: kept[step] for step in kept if step not in more}
-    assert kept == value, (key, log.read_text())
+      ours = {step: ours[step] for step in ours if step not in more}
+    assert ours == value, (key, log.read_text())
 
 
 @dataclasses.dataclass
@@ -238,19 +238,38 @@ def test_killed_at_any_moment_it_ends_the_same(cases, name, tmp_path):
   assert kills >= KILLS
 
 
+# Long enough for a signal to come in time, with no checkpoint on the way.
+LONGER = ('--epochs', '20', '--checkpoint.every_epochs', '21')
+
+
+def writes(pattern):
+  """Of a run: whether there is such a file."""
+  return lambda run: any(run.glob(pattern))
+
+
+def debiases(run):
+  """A row of the debiased epochs is there."""
+  file = run / 'metrics.jsonl'
+  return file.exists() and '"step": 30' in file.read_text()
+
+
 @pytest.mark.parametrize(
-  ('pattern', 'number', 'code'),
+  ('when', 'number', 'code', 'more'),
   [
-    ('checkpoints/*.orbax-checkpoint-tmp*', SIGKILL, -SIGKILL),
-    ('density.npz.part', SIGKILL, -SIGKILL),
-    # Stops in the last epoch, with a checkpoint that an unharmed run lacks.
-    ('density.npz', SIGTERM, 143),
+    (writes('checkpoints/*.orbax-checkpoint-tmp*'), SIGKILL, -SIGKILL, ()),
+    (writes('density.npz.part'), SIGKILL, -SIGKILL, ()),
+    # What it saves then, a run that is not stopped never has.
+    (debiases, SIGTERM, 143, LONGER),
   ],
+  ids=['checkpoint', 'density', 'row'],
 )
 def test_killed_when_it_writes_it_ends_the_same(
-  cases, pattern, number, code, tmp_path
+  cases, when, number, code, more, tmp_path
 ):
-  case, log = cases['train'], tmp_path / 'log'
+  def begun(run):
+    return [*cases['train'].start(run), *more]
+
+  case, log = dataclasses.replace(cases['train'], start=begun), tmp_path / 'log'
   whole, run = tmp_path / 'whole', tmp_path / 'run'
   assert children.run('train', case.argv(whole), log).code == 0
   ended = children.run(
@@ -258,11 +277,13 @@ def test_killed_when_it_writes_it_ends_the_same(
     case.argv(run),
     log,
     number=number,
-    when=lambda: any(run.glob(pattern)),
+    when=lambda: when(run),
   )
   assert ended.code == code, log.read_text()
   assert children.run('train', case.argv(run), log).code == 0, log.read_text()
-  assert_the_same(result(run), result(whole), log)
+  ours, theirs = result(run), result(whole)
+  assert_the_same(ours, theirs, log)
+  assert len(ours['checkpoints']) == len(theirs['checkpoints']) + bool(more)
 
 
 def test_the_same_seed_gives_the_same_bits(cases, tmp_path):

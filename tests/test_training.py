@@ -253,7 +253,7 @@ def test_a_density_file_is_used_instead_of_estimating(whole, tiny, tmp_path):
   [
     ([], 0),
     (['--debias.temperature', '0.2'], 0),
-    # Of the three that it needs, the first is there.
+    # Another measurement, though its first density would be the same.
     (['--density.refresh_epochs', '1'], 2),
     (['--density.batch_size', '40'], 1),
     (['--density.tensors', 'deep'], 1),

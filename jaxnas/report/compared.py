@@ -157,7 +157,7 @@ def _between(runs: Sequence[Run]) -> list[charts.Figure]:
   """Of every two architectures, those that are alike side by side."""
   squares = {}
   for run in runs:
-    if run.log is not None and len(run.log['some_M']) > 1:
+    if run.log is not None and len(run.log.get('some_M', ())) > 1:
       distance_MxM = run.log['distance_LxMxM'][-1]
       order_M = alike(distance_MxM)
       square_MxM = distance_MxM[np.ix_(order_M, order_M)]
@@ -181,8 +181,9 @@ def _between(runs: Sequence[Run]) -> list[charts.Figure]:
         value_RxC=square_MxM,
         unit='cosine distance',
         limits=(low, high),
-        note='At the end, in the weight tensors that densities compare. What '
-        'is alike stands side by side: a dense region is a dark block.',
+        note='At the end, in the weight tensors that a density by gradients '
+        'compares. What is alike stands side by side: a dense region is a dark '
+        'block.',
       )
     )
   return out
@@ -193,9 +194,9 @@ def alike(distance_MxM: Float[np.ndarray, 'M M']) -> Int[np.ndarray, ' M']:
   from scipy.cluster import hierarchy
   from scipy.spatial.distance import squareform
 
-  # Rounding may leave a distance of one to itself.
-  condensed = squareform(distance_MxM, checks=False)
-  tree = hierarchy.linkage(condensed, 'average', optimal_ordering=True)
+  tree = hierarchy.linkage(
+    squareform(distance_MxM), 'average', optimal_ordering=True
+  )
   return hierarchy.leaves_list(tree)
 
 
