@@ -3,13 +3,14 @@
 The space, data and method of pooling.py with fewer epochs and smaller
 batches; all 36 architectures are ranked on 2,000 validation images.
 
-Command: python -m jaxnas.compare --config pooling_cpu.py --data.dir DIR
-  --seeds 1 --samplers uniform,uniform+debias,boltzmann,boltzmann+debias
-Hardware and time: one core of an AMD EPYC, 52 minutes
-Result: Kendall 0.164 [-0.04, 0.39] uniform, -0.297 [-0.51, -0.04] debiased,
-  0.267 Boltzmann, -0.309 debiased, one seed: after one epoch of warm-up dense
-  architectures are the better ones (Spearman 0.49); multiply-adds alone have
-  0.498. The published figures of uniform are 0.16 and 0.34 debiased
+Command: python -m jaxnas.reproduce table3 --scale cpu --data.dir DIR
+  --truth.nas_bench_macro FILE --out OUT
+Hardware and time: one core of an AMD EPYC without AVX-512, 11 to 20 minutes a
+  run
+Result: Kendall 0.253 +- 0.046 uniform, 0.215 +- 0.125 debiased, seeds 0 to 2;
+  seed 0 of Boltzmann 0.183, debiased 0.094. After one epoch of warm-up dense
+  architectures are the better ones (Spearman 0.22 to 0.41); multiply-adds alone
+  have 0.498. The published figures are 0.16 uniform and 0.34 debiased
 """
 
 from jaxnas.config import (
