@@ -46,6 +46,14 @@ def measure(
     return density.functional(given.outputs)
   if given.measure == 'encoding':
     return density.encoding()
+  return by_gradients(config, net, params, archs_AxE)
+
+
+def by_gradients(
+  config: Config, net: Any, params: Any, archs_AxE: Int[np.ndarray, 'A E']
+) -> density.Measure:
+  """Whatever else densities compare. Raises ValueError as `measure`."""
+  given = config.density
   return density.gradient(
     net,
     params,

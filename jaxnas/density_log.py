@@ -150,13 +150,8 @@ def of_pairs(
 ) -> Float[np.ndarray, 'M M']:
   """Gradient distance of every two of `some`, or of those that fit memory."""
   given, (net, params, archs_AxE, *_) = experiment.config.density, subject
-  compared = density.gradient(
-    net,
-    params,
-    archs_AxE,
-    tensor_set=given.tensors,
-    combine=given.combine,
-    absent=given.absent,
+  compared = density_config.by_gradients(
+    experiment.config, net, params, archs_AxE
   )
   size = density.feature_bytes(
     compared, net, params, 1, given.batches, given.batch_size

@@ -155,22 +155,21 @@ def distances(runs: Sequence[Run]) -> list[charts.Figure]:
 
 def _between(runs: Sequence[Run]) -> list[charts.Figure]:
   """Of every two architectures, those that are alike side by side."""
-  squares = {}
+  squares = []
   for run in runs:
     if run.log is not None and len(run.log.get('some_M', ())) > 1:
       distance_MxM = run.log['distance_LxMxM'][-1]
       order_M = alike(distance_MxM)
       square_MxM = distance_MxM[np.ix_(order_M, order_M)]
       np.fill_diagonal(square_MxM, np.nan)
-      squares[run.label] = run, order_M, square_MxM
-  every = [square_MxM for _, _, square_MxM in squares.values()]
+      archs_MxE = run.log['archs_AxE'][run.log['some_M'][order_M]]
+      names = [run.space.format(arch_E) for arch_E in archs_MxE]
+      squares.append((run.label, names, square_MxM))
+  every = [square_MxM for *_, square_MxM in squares]
   low = min((float(np.nanmin(square_MxM)) for square_MxM in every), default=0.0)
   high = max((float(np.nanmax(square_MxM)) for square_MxM in every), default=1)
   out: list[charts.Figure] = []
-  for label, (run, order_M, square_MxM) in squares.items():
-    assert run.log is not None
-    archs_MxE = run.log['archs_AxE'][run.log['some_M'][order_M]]
-    names = [run.space.format(arch_E) for arch_E in archs_MxE]
+  for label, names, square_MxM in squares:
     out.append(
       charts.Grid(
         name=f'pairs-{slug(label)}',
