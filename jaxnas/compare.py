@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from jaxnas import cli, compare_tables, names, runs, tables, train, validation
+from jaxnas import (
+  cli,
+  compare_tables,
+  names,
+  runs,
+  tables,
+  train,
+  validation,
+  warm_up,
+)
 from jaxnas.config import Config, Debias, Sampler, types
 
 if TYPE_CHECKING:
@@ -295,7 +304,7 @@ def attempt(
       experiment,
       run,
       table,
-      warmup_from=same_warmup(warmup_from, config, experiment.warmup_steps),
+      warmup_from=warm_up.same(warmup_from, config, experiment.warmup_steps),
       preemption=preemption,
     )
   except Stopped:
@@ -306,14 +315,6 @@ def attempt(
     first = next(iter(str(error).splitlines()), '')
     print(f'error: {type(error).__name__}: {first}', file=sys.stderr)
     return {'error': f'{type(error).__name__}: {first}'}
-
-
-def same_warmup(run: Path, config: Config, steps: int) -> Path | None:
-  """`run`, if it warmed up as this experiment would."""
-  try:
-    return train.check_warmup(run, config, steps)
-  except (ValueError, FileNotFoundError):
-    return None
 
 
 def run_of(workdir: Path, label: str, seed: int) -> Path:

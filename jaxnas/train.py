@@ -14,24 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnas import cli, dump, processes, runs, spaces, tables
-from jaxnas.config import Config, differences
+from jaxnas import cli, dump, processes, runs, spaces, tables, warm_up
+from jaxnas.config import Config
 
 if TYPE_CHECKING:
   from jaxnas.build import Experiment
   from jaxnas.ledger import Ledger
   from jaxnas.training.preemption import Preemption
   from jaxnas.training.step import TrainState
-
-
-# Fields of debiasing that a warm-up with prototypes depends on.
-ONLINE = (
-  'debias.candidates',
-  'density.estimator',
-  'density.lookup',
-  'density.prototypes',
-  'density.tensors',
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         'ranking.every_epochs correlates with the truth: give --table FILE.'
       )
     experiment = build.experiment(config)
-    warmup = args.warmup_from and check_warmup(
+    warmup = args.warmup_from and warm_up.check(
       args.warmup_from, config, experiment.warmup_steps
     )
     open_run = functools.partial(runs.open_run, resume=args.resume)
@@ -291,27 +281,6 @@ def find_table(
   if file is None and not tables.shipped(space, images):
     return None
   return tables.load(space, file, images)
-
-
-def check_warmup(run: Path, config: Config, steps: int) -> Path:
-  """Raises where `run` did not warm up, so long, as `config` would."""
-  other = runs.read_config(run)
-  later = ('debias.', 'density.', 'ranking.', 'retrain.')
-  # Prototypes learn from the first step on.
-  clusters = 'prototypes' in (config.density.estimator, other.density.estimator)
-  early = ONLINE if clusters else ()
-  for name, (ours, theirs) in differences(config, other).items():
-    if name in early or not name.startswith(later):
-      raise ValueError(
-        f'{run} warmed up with {name} {theirs}, not {ours}: choose another '
-        '--warmup_from, or none.'
-      )
-  if steps and not (run / 'checkpoints' / str(steps)).is_dir():
-    raise ValueError(
-      f'{run} has no checkpoint at step {steps}, the end of its warm-up: '
-      'finish that with --resume, or choose another --warmup_from.'
-    )
-  return run
 
 
 if __name__ == '__main__':

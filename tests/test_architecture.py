@@ -52,6 +52,7 @@ FLOORS = (
     'rebuilding',
     'sampler_config',
     'scoring',
+    'warm_up',
   },
   {
     'train',

@@ -22,6 +22,7 @@ from jaxnas import (
   spaces,
   tables,
   train,
+  warm_up,
 )
 from jaxnas.training import loop
 from jaxnas.training.checkpoint import Checkpoints
@@ -382,10 +383,10 @@ def test_a_run_is_never_overwritten_nor_resumed_as_another(whole, capsys):
 def test_another_warm_up_is_refused(whole):
   other = runs.read_config(whole)
   with pytest.raises(ValueError, match='warmed up with seed 0, not 3'):
-    train.check_warmup(whole, dataclasses.replace(other, seed=3), 5)
+    warm_up.check(whole, dataclasses.replace(other, seed=3), 5)
   with pytest.raises(ValueError, match='no checkpoint at step 4'):
-    train.check_warmup(whole, other, 4)
-  assert train.check_warmup(whole, other, 5) == whole
+    warm_up.check(whole, other, 4)
+  assert warm_up.check(whole, other, 5) == whole
 
 
 def test_without_truth_the_chosen_architecture_is_still_told(

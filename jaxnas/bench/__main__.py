@@ -25,8 +25,8 @@ Part = Literal[
   'step', 'rank', 'density', 'data', 'end_to_end', 'compile', 'startup'
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
-# `compile` is a built-in function.
-MODULES = {'compile': 'compiling'}
+# Of a part, where they are not called as it is; `compile` is a built-in.
+MODULES = {'step': ('step', 'switch'), 'compile': ('compiling',)}
 DEFAULTS = Options()
 
 
@@ -110,9 +110,10 @@ def find(args: Bench) -> list[Case]:
   cases = [
     case
     for part in dict.fromkeys(args.parts)
-    for case in importlib.import_module(
-      f'jaxnas.bench.{MODULES.get(part, part)}'
-    ).cases(args.options)
+    for module in MODULES.get(part, (part,))
+    for case in importlib.import_module(f'jaxnas.bench.{module}').cases(
+      args.options
+    )
     if args.only is None or args.only in case.case
   ]
   if not cases:

@@ -1,4 +1,4 @@
-"""A training step: ours beside PyTorch's, and beside a static architecture.
+"""A training step, ours beside PyTorch's.
 
 Images/s over the same architectures on the same batch, which lies on the
 device; ours is one program, the step that `jaxnas.train` runs. On CPU the
@@ -7,7 +7,6 @@ what it compiles, which takes minutes. On a GPU it is the better of eager and
 compiled, in the precision of ours. Not run: there was no GPU.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -28,11 +27,10 @@ BATCH_SIZES = {
 }
 # In bfloat16, dense: 1e12 a second.
 PEAK_TFLOPS = {'H100': 989, 'H200': 989, 'A100': 312, 'V100': 125, 'L4': 121}
-STATIC = 'nas_bench_macro'
 
 
 def cases(options: Options) -> list[Case]:
-  """Every space in float32 and bfloat16; what a switch costs."""
+  """Every space in float32 and bfloat16."""
   platform, kind = rivals.device()
   rows = []
   for space, batch_size in BATCH_SIZES.items():
@@ -45,23 +43,6 @@ def cases(options: Options) -> list[Case]:
         'seed': options.seed,
       }
       rows += _of_space(given, platform, kind)
-  given = {
-    'space': STATIC,
-    'batch_size': options.batch_size or BATCH_SIZES[STATIC],
-    'seed': options.seed,
-  }
-  for name, unit, more in (
-    ('time', 'ms', {'steps': 10}),
-    ('memory', 'MB', {}),
-  ):
-    switch, static = (
-      Side(f'{__name__}:{name}_of', {**given, **more, 'static': static})
-      for static in (False, True)
-    )
-    case = f'{STATIC}, switch over static path, {name}'
-    rows.append(
-      Case('step', case, unit, switch, static, rounds=5 if more else 1)
-    )
   return rows
 
 
@@ -177,64 +158,6 @@ def baseline(
   return max((way(False), way(True)), key=lambda measure: measure())
 
 
-def time_of(
-  *, space: str, batch_size: int, seed: int, steps: int, static: bool
-) -> Callable[[], float]:
-  """ms a step along an arch of middling cost.
-
-  Args:
-    space: by name, of a chain.
-    batch_size: of images.
-    seed: of weights and images.
-    steps: timed at once.
-    static: in the space of that arch alone, where there is nothing to switch
-      between and a gradient keeps what it keeps in a switch.
-  """
-  import jax
-
-  of: Any = spaces.get(space)
-  archs_AxE = _by_cost(of, 0.5)[None]
-  if static:
-    of, archs_AxE = only(of, archs_AxE[0]), np.zeros_like(archs_AxE)
-  state, step_fn, batch = training_step(
-    of, archs_AxE, batch_size=batch_size, seed=seed
-  )
-
-  def several(state):
-    for _ in range(steps):
-      state, _ = step_fn(state, batch)
-    return jax.block_until_ready(state)
-
-  state = several(state)
-
-  def measure() -> float:
-    nonlocal state
-    start = time.perf_counter()
-    state = several(state)
-    return 1e3 * (time.perf_counter() - start) / steps
-
-  return measure
-
-
-def memory_of(
-  *, space: str, batch_size: int, seed: int, static: bool
-) -> Callable[[], float]:
-  """MB that a step takes beside its state, images and result.
-
-  Args:
-    space: by name.
-    batch_size: of images.
-    seed: of weights and images.
-    static: of the costliest arch's network alone, not of the program of all.
-  """
-  of = spaces.get(space)
-  state, step_fn, batch = training_step(
-    of, _by_cost(of, 1.0)[None], batch_size=batch_size, seed=seed, static=static
-  )
-  used = step_fn.lower(state, batch).compile().memory_analysis()
-  return lambda: used.temp_size_in_bytes / 1e6
-
-
 def training_step(
   space: spaces.Space,
   archs_AxE: Int[np.ndarray, 'A E'],
@@ -296,23 +219,3 @@ def peak_tflops(kind: str) -> int | None:
   return next(
     (peak for name, peak in PEAK_TFLOPS.items() if name in kind), None
   )
-
-
-def only(
-  space: spaces.ChainSpace, arch_E: Int[np.ndarray, ' E']
-) -> spaces.ChainSpace:
-  """The space that has this arch and no other, as op 0 of each position."""
-
-  def chosen(ops_E: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Any], ...]:
-    return tuple((ops[op],) for ops, op in zip(ops_E, arch_E, strict=True))
-
-  return dataclasses.replace(
-    space, ops=chosen(space.ops), candidates=chosen(space.candidates)
-  )
-
-
-def _by_cost(space: spaces.Space, quantile: float) -> Int[np.ndarray, ' E']:
-  """The arch that so large a share of the space is no costlier than."""
-  archs_AxE = space.enumerate()
-  order = np.argsort(space.costs(archs_AxE).macs_A, kind='stable')
-  return archs_AxE[order[round(quantile * (len(order) - 1))]]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxnas import compare, runs, train
+from jaxnas import compare, runs, train, warm_up
 from jaxnas.reproduce import store
 from jaxnas.reproduce.jobs import Job, experiment_fields
 from jaxnas.reproduce.parts import PARTS, along_the_way, kept
@@ -113,7 +113,7 @@ def warmed_up(job: Job, folder: Path) -> Path | None:
   alike = [
     done.parent
     for done in sorted(folder.glob('*/correlation.json'))
-    if compare.same_warmup(done.parent, job.config, 0) is not None
+    if warm_up.same(done.parent, job.config, 0) is not None
   ]
   return max(
     alike,
