@@ -328,6 +328,36 @@ def test_a_result_of_other_values_is_none_of_it(untrained, small, tmp_path):
   assert not store.complete(with_parts, results)
 
 
+@pytest.mark.parametrize(
+  ('order', 'spearman'), [(1, 1.0), (-1, -1.0), (None, None)]
+)
+def test_what_is_kept_says_how_right_the_density_was(
+  small, tmp_path, order, spearman
+):
+  (job,) = (
+    job
+    for row, of_seeds in plan.jobs(items.ITEMS['table3'], 'cpu', 1)
+    for job in of_seeds
+    if row.names == ('Pooling', 'debiased')
+  )
+  runs.write_json(tmp_path / 'correlation.json', {'images': 30})
+  runs.write_json(tmp_path / 'environment.json', {'command': []})
+  truth_A = small_run.TABLE.accuracy_A
+  runs.write_npz(tmp_path / 'predictions.npz', {'accuracy_A': truth_A})
+  # In another order than the table's.
+  runs.write_npz(
+    tmp_path / 'density.npz',
+    {
+      'archs_AxE': small_run.ARCHS_AxE[::-1],
+      'alpha_A': np.exp((order or 1) * truth_A[::-1]),
+    },
+  )
+  if order:
+    tables.dump(small_run.TABLE, tmp_path / 'table.json')
+  found = store.collect(job, tmp_path, {}, 0.0)['found']
+  assert found.get('density_truth') == (spearman and pytest.approx(spearman))
+
+
 def test_figure_1_is_drawn_from_what_is_kept(untrained, small, tmp_path):
   main(['table3', '--seeds', '1', *small])
   shutil.rmtree(tmp_path / 'out')

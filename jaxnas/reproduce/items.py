@@ -9,6 +9,11 @@ from jaxnas.reproduce.jobs import Row, Scale
 
 RANKING = ('kendall', 'spearman', 'top_kendall')
 FOUND = ('best_arch_true_accuracy',)
+DENSITY = ('density_truth',)
+OF_DENSITY = (
+  'Density: its Spearman with the accuracy alone; where it is above 0, what '
+  'debiasing favours less is better.'
+)
 
 # Of the paper and around it; the paper's own figure 5 sweeps Pooling.
 TEMPERATURES = {
@@ -189,10 +194,18 @@ def table_measures(scale: Scale) -> list[Row]:
 
 ITEMS: dict[str, Item] = {
   'table3': Item(
-    'Table 3: uniform against debiased training', ('space', 'training'), table3
+    'Table 3: uniform against debiased training',
+    ('space', 'training'),
+    table3,
+    (*RANKING, *DENSITY),
+    note=OF_DENSITY,
   ),
   'table4': Item(
-    'Table 4: estimators of the density, on Pooling', ('estimator',), table4
+    'Table 4: estimators of the density, on Pooling',
+    ('estimator',),
+    table4,
+    (*RANKING, *DENSITY),
+    note=OF_DENSITY,
   ),
   'table5': Item(
     'Table 5: temperatures',
@@ -229,7 +242,9 @@ ITEMS: dict[str, Item] = {
     'NAS-Bench-201 on CIFAR-10',
     ('strategy',),
     table_nb201,
-    note='The published figure of importance ranks on the test set.',
+    (*RANKING, *DENSITY),
+    note=OF_DENSITY
+    + ' The published figure of importance ranks on the test set.',
   ),
   'table_imagenet': Item(
     'ImageNet: 13^21 architectures under 330M multiply-adds',
@@ -247,7 +262,11 @@ ITEMS: dict[str, Item] = {
     note='All train on as many path-gradients.',
   ),
   'table_measures': Item(
-    'What densities compare, on Pooling', ('measure',), table_measures
+    'What densities compare, on Pooling',
+    ('measure',),
+    table_measures,
+    (*RANKING, *DENSITY),
+    note=OF_DENSITY,
   ),
 }
 

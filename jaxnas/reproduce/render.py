@@ -23,6 +23,7 @@ METRICS = {
   'top_kendall': ('top tau', '{:.3f}'),
   'best_arch_true_accuracy': ('accuracy found', '{:.2%}'),
   'effective': ('effective', '{:.1f}'),
+  'density_truth': ('density', '{:.2f}'),
   'searched': ('in the supernet', '{:.2%}'),
   'macs': ('multiply-adds', '{:.4g}'),
   'retrained': ('alone', '{:.2%}'),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxnas import runs
+from jaxnas import correlation, runs, spaces, tables
 from jaxnas.config import Config
 from jaxnas.reproduce.jobs import Job, command, experiment_fields
 
@@ -113,18 +113,27 @@ def _hits(run: Path, images: int) -> list[int] | None:
 
 
 def _density(config: Config, run: Path) -> dict[str, Any]:
-  """Range of the densities that debiased it, and how much.
+  """Range of the densities that debiased it, how much, and how rightly.
 
-  The temperature and the effective number are those of a uniform proposal;
-  of others they depend on what was learnt by then.
+  That is their Spearman with the truth: where it is above 0, what debiasing
+  favours less is better. The temperature and the effective number are those of
+  a uniform proposal; of others they depend on what was learnt by then.
   """
   file = run / 'density.npz'
   if not (config.debiases and file.exists()):
     return {}
   from jaxnas import debiasing, samplers
 
-  alpha_A = runs.read_npz(file)['alpha_A']
-  out = {'density': [float(alpha_A.min()), float(alpha_A.max())]}
+  kept = runs.read_npz(file)
+  alpha_A = kept['alpha_A']
+  out: dict[str, Any] = {
+    'density': [float(alpha_A.min()), float(alpha_A.max())]
+  }
+  if (run / 'table.json').exists():
+    space = spaces.get(config.space)
+    table = tables.load(space, run / 'table.json', config.data.name)
+    truth_A = table.accuracy(kept['archs_AxE'])
+    out['density_truth'] = correlation.spearman(alpha_A, truth_A)
   if config.sampler.name == 'uniform' and config.density.refresh_epochs is None:
     alpha_A, _ = debiasing.scaled(config, alpha_A)
     uniform_A = np.full(len(alpha_A), -np.log(len(alpha_A)))
