@@ -1,31 +1,29 @@
 """From a Config to the objects it names; nothing below knows of a Config."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from jaxnas import (
   data,
+  data_config,
   density_config,
+  logging_config,
   rebuilding,
-  runs,
   sampler_config,
   samplers,
   spaces,
   streams,
   supernets,
 )
-from jaxnas.config import Config, Mesh, flatten, of_experiment
+from jaxnas.config import Config, Mesh, of_experiment
 from jaxnas.held_out import HeldOut, splits
 from jaxnas.nn import target
 from jaxnas.nn.layers import MOMENTUM
-from jaxnas.training import mesh, metrics, optimizer, step
+from jaxnas.training import mesh, optimizer, step
 from jaxnas.validation import MOST, at_most
 
 
@@ -77,58 +75,12 @@ class StandAloneExperiment:
   """Names of images that could not be read so far."""
 
 
-def dtype(precision: str) -> Any:
-  """Of the computation; 'auto' is bfloat16 where there is an accelerator."""
-  if precision == 'auto':
-    precision = 'float32' if target.backend() == 'cpu' else 'bfloat16'
-  return jnp.dtype(precision)
-
-
 def facts(config: Config) -> dict[str, Any]:
   """What a checkpoint says of its experiment, ready for JSON."""
-  return {**of_experiment(config), 'precision': str(dtype(config.precision))}
-
-
-def images(config: Config) -> data.DataSet:
-  """Raises ValueError or FileNotFoundError."""
-  given = config.data
-  return data.load(
-    given.name,
-    given.dir,
-    size=given.size,
-    workers=given.workers,
-    on_error=given.on_error,
-  )
-
-
-def divide(
-  config: Config, loaded: data.DataSet
-) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V']]:
-  """Indices of training and validation images."""
-  return data.divide(
-    loaded.y_train,
-    config.data.train_fraction,
-    config.data.holdout,
-    streams.rng(config.seed, 'split'),
-  )
-
-
-def training(
-  config: Config,
-  loaded: data.DataSet,
-  indices_T: Int[np.ndarray, ' T'],
-  placing: data.Placing = data.ON_ONE,
-) -> data.Training:
-  """Raises ValueError where the images do not fill a batch."""
-  return data.training(
-    loaded,
-    indices_T,
-    batch_size=config.data.batch_size,
-    crop_padding=config.data.crop_padding,
-    flip=config.data.flip,
-    dtype=dtype(config.precision),
-    placing=placing,
-  )
+  return {
+    **of_experiment(config),
+    'precision': str(target.dtype(config.precision)),
+  }
 
 
 def network(
@@ -146,7 +98,7 @@ def network(
     )
   return supernets.build(
     space,
-    dtype=dtype(config.precision),
+    dtype=target.dtype(config.precision),
     affine=affine,
     momentum=momentum,
     activation=activation,
@@ -173,26 +125,6 @@ def sgd(config: Config, epochs: int, steps_per_epoch: int) -> Any:
   )
 
 
-def check_extras(config: Config) -> None:
-  """Raises ValueError where a package for logging is missing."""
-  for extra, module in (('tensorboard', 'tensorboardX'), ('wandb', 'wandb')):
-    wanted = getattr(config.logging, extra)
-    if wanted and importlib.util.find_spec(module) is None:
-      raise ValueError(f"logging.{extra} needs pip install 'jaxnas[{extra}]'.")
-
-
-def mirrors(config: Config, workdir: Path) -> list[metrics.Mirror]:
-  """Where rows of metrics go besides their file."""
-  out: list[metrics.Mirror] = []
-  if not runs.writes():
-    return out
-  if config.logging.tensorboard:
-    out.append(metrics.tensorboard(workdir / 'tensorboard'))
-  if config.logging.wandb:
-    out.append(metrics.weights_and_biases(workdir, flatten(config)))
-  return out
-
-
 def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
   """Raises ValueError or FileNotFoundError, one line, before any work.
 
@@ -201,18 +133,20 @@ def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
     arch: the only architecture to train, in the space's notation; None:
       any of them, with one compiled program for all.
   """
-  check_extras(config)
+  logging_config.check(config)
   if config.mesh != Mesh():
     raise ValueError(
       'mesh is of training a supernet; architectures alone are trained on one '
       'device: leave mesh.data and mesh.paths at 1.'
     )
-  loaded = images(config)
+  loaded = data_config.images(config)
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
   fixed = None if arch is None else tuple(space.parse(arch).tolist())
   if fixed is None:
     space.enumerate()  # says so where that is not possible
-  batches = training(config, loaded, divide(config, loaded)[0])
+  batches = data_config.training(
+    config, loaded, data_config.divide(config, loaded)[0]
+  )
   check_steps(config.retrain.epochs, batches.steps_per_epoch)
   net = network(config, space, affine=True, momentum=MOMENTUM)
   return StandAloneExperiment(
@@ -221,7 +155,10 @@ def stand_alone(config: Config, arch: str | None) -> StandAloneExperiment:
     optimizer=sgd(config, config.retrain.epochs, batches.steps_per_epoch),
     training=batches,
     test=data.split(
-      loaded, 'test', np.arange(len(loaded.y_test)), dtype(config.precision)
+      loaded,
+      'test',
+      np.arange(len(loaded.y_test)),
+      target.dtype(config.precision),
     ),
     skipped=getattr(loaded, 'skipped', set()),
   )
@@ -250,18 +187,18 @@ def experiment(
     described: devices of another machine, to compile the step for. Arrays,
       which can't be put there, stay here.
   """
-  check_extras(config)
+  logging_config.check(config)
   layout = mesh.layout(
     config.mesh.data, config.mesh.paths, config.supernet.bn_groups, described
   )
   placing = data.ON_ONE if layout is None else layout.placing
   if described is not None:
     placing = dataclasses.replace(placing, everywhere=data.ON_ONE.everywhere)
-  loaded = images(config) if loaded is None else loaded
+  loaded = data_config.images(config) if loaded is None else loaded
   space = spaces.get(config.space).on_images(loaded.image_shape, loaded.classes)
   member = network(config, space, affine=config.supernet.affine)
-  train_T, validation_V = divide(config, loaded)
-  batches = batches_of(config, space, loaded, train_T, placing)
+  train_T, validation_V = data_config.divide(config, loaded)
+  batches = data_config.of_supernet(config, space, loaded, train_T, placing)
   check_steps(config.total_epochs, batches.steps_per_epoch)
   sampler = sampler_config.sampler(
     config, space, member, batches.steps_per_epoch
@@ -271,25 +208,10 @@ def experiment(
   if config.sampler.name == 'mixture':
     net = supernets.Mixture(member, config.sampler.members)
   if sampler.rewards:
-    at_most(
-      'data.batch_size of rewards',
-      config.data.batch_size,
-      len(validation_V),
-      'validation images',
+    batches = data_config.with_rewards(
+      config, loaded, batches, validation_V, placing
     )
-    rewards = data.training(
-      loaded,
-      validation_V,
-      batch_size=config.data.batch_size,
-      crop_padding=0,
-      flip=False,
-      dtype=dtype(config.precision),
-      placing=placing,
-    )
-    batches = data.with_rewards(batches, rewards)
-  held_out = splits(
-    config, loaded, train_T, validation_V, dtype(config.precision)
-  )
+  held_out = splits(config, loaded, train_T, validation_V)
   trained_net = net
   if config.supernet.bn_running:
     trained_net = supernets.with_momentum(net, MOMENTUM)
@@ -346,37 +268,6 @@ def check_paths(config: Config, paths: int) -> None:
       f'architectures of a step of sampler {config.sampler.name}: set '
       'mesh.paths or sampler.paths.'
     )
-
-
-def batches_of(
-  config: Config,
-  space: spaces.Space,
-  loaded: data.DataSet,
-  train_T: Int[np.ndarray, ' T'],
-  placing: data.Placing,
-) -> data.Training:
-  """Those of a supernet: under its budget, in the order its sampler asks for.
-
-  Raises ValueError where images that are streamed should be drawn by
-  importance.
-  """
-  batches = training(config, loaded, train_T, placing)
-  batches = batches._replace(
-    steps_per_epoch=sampler_config.steps_per_epoch(
-      config, space, batches.steps_per_epoch
-    )
-  )
-  given = config.sampler
-  if given.name != 'importance' or given.variant == 'path':
-    return batches
-  if isinstance(loaded, data.Photos):
-    raise ValueError(
-      f'sampler importance draws images in memory; {config.data.name} is '
-      'streamed: set sampler.variant path.'
-    )
-  return data.with_importance(
-    batches, config.data.batch_size, config.total_epochs
-  )
 
 
 def ranking_archs(

@@ -10,6 +10,7 @@ from jaxtyping import Int
 
 from jaxnas import data, density_config, streams
 from jaxnas.config import Config
+from jaxnas.nn import target
 from jaxnas.validation import at_most
 
 # Batches on which trees are rebuilt (Roshtkhari et al. 2025).
@@ -35,7 +36,6 @@ def splits(
   loaded: data.DataSet,
   train_T: Int[np.ndarray, ' T'],
   validation_V: Int[np.ndarray, ' V'],
-  dtype: np.dtype,
 ) -> HeldOut:
   """What a config asks for, of training, validation and test images.
 
@@ -71,6 +71,8 @@ def splits(
       len(train_T),
       'training images',
     )
+
+  dtype = target.dtype(config.precision)
 
   def first(part, name, pool_M, count):
     order_M = streams.rng(config.seed, name).permutation(pool_M)

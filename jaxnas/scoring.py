@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxnas import (
-  build,
+  data_config,
   density,
   density_config,
   progress,
@@ -82,12 +82,12 @@ def shifting(
     poll: called before each candidate; may raise.
   """
   config, sampler = experiment.config, experiment.sampler
-  loaded = build.images(config)
-  train_T, _ = build.divide(config, loaded)
+  loaded = data_config.images(config)
+  train_T, _ = data_config.divide(config, loaded)
   smaller = dataclasses.replace(
     config.data, batch_size=min(SHIFT_BATCH, len(train_T))
   )
-  batches = build.training(
+  batches = data_config.training(
     dataclasses.replace(config, data=smaller), loaded, train_T
   )
   updates = optimizer.sgd(

@@ -182,7 +182,7 @@ def _fit_with_checkpoints(
   folder: Path,
 ) -> 'TrainState':
   """From the newest good checkpoint in the folder to the end."""
-  from jaxnas import build
+  from jaxnas import build, logging_config
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.metrics import MetricsFile
 
@@ -199,7 +199,9 @@ def _fit_with_checkpoints(
       skipped.update(notes['skipped'])
       print(f'{folder}: goes on at step {int(state.step)}')
     metrics = MetricsFile(
-      folder / 'metrics.jsonl', int(state.step), build.mirrors(config, folder)
+      folder / 'metrics.jsonl',
+      int(state.step),
+      logging_config.mirrors(config, folder),
     )
     return fit(
       state,

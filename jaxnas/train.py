@@ -164,7 +164,7 @@ def train_supernet(
   book: 'Ledger',
 ) -> 'TrainState':
   """From the newest good checkpoint to the end."""
-  from jaxnas import build, density_log, ranking
+  from jaxnas import build, density_log, logging_config, ranking
   from jaxnas.training.checkpoint import Checkpoints
   from jaxnas.training.loop import Schedule, fit
   from jaxnas.training.metrics import MetricsFile
@@ -219,7 +219,9 @@ def train_supernet(
     if int(state.step):
       print(f'{workdir}: goes on at step {int(state.step)}')
     metrics = MetricsFile(
-      workdir / 'metrics.jsonl', int(state.step), build.mirrors(config, workdir)
+      workdir / 'metrics.jsonl',
+      int(state.step),
+      logging_config.mirrors(config, workdir),
     )
     with book.of('train'):
       state = fit(

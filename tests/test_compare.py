@@ -13,9 +13,11 @@ from jaxnas import (
   build,
   cli,
   compare,
+  compare_flags,
   compare_tables,
   compute,
   config,
+  data_config,
   runs,
   train,
 )
@@ -34,7 +36,7 @@ TINY = config.Config(
 
 def configured(label, *, budget='paths', debias=TINY.debias, **sampler):
   base = dataclasses.replace(TINY, debias=debias, sampler=Sampler(**sampler))
-  return compare.configure(base, label, budget)
+  return compare_flags.configure(base, label, budget)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_debiasing_is_that_of_the_config_or_none():
 def test_rewards_are_measured_now_and_then_where_they_are_read(label, reads):
   given = configured(label, reward_every=3)
   assert given.sampler.reward_every == 3
-  found = compare.checked(given, label, build.images(TINY))
+  found = compare.checked(given, label, data_config.images(TINY))
   sampler = given.sampler
   if not reads:
     sampler = dataclasses.replace(sampler, reward_every=1)
@@ -301,7 +303,7 @@ def test_a_folder_a_label_and_a_run_a_seed(tmp_path, trained, capsys):
   for label in ('uniform', 'tree:iterative+debias'):
     for seed in (0, 1):
       folder = run / label.replace(':', '-') / f'seed_{seed}'
-      expected = compare.configure(runs.read_config(run), label, 'paths')
+      expected = compare_flags.configure(runs.read_config(run), label, 'paths')
       assert runs.read_config(folder) == dataclasses.replace(
         expected, seed=seed
       )

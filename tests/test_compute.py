@@ -13,6 +13,7 @@ import pytest
 from jaxnas import (
   build,
   compute,
+  data_config,
   debiasing,
   density,
   evaluation,
@@ -43,7 +44,7 @@ UNDEBIASED = Config(
   ranking=Ranking(images=100),
 )
 DEBIASED = dataclasses.replace(UNDEBIASED, debias=Debias(temperature=0.1))
-loaded = functools.cache(lambda: build.images(UNDEBIASED))
+loaded = functools.cache(lambda: data_config.images(UNDEBIASED))
 
 
 def experiment(config, **fields):

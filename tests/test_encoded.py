@@ -9,7 +9,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets import proto
 
 from jaxnas import streams
-from jaxnas.data import array_records, encoded, pipeline
+from jaxnas.data import array_records, division, encoded
 
 CORE = tfds.core
 
@@ -321,7 +321,7 @@ np.random.default_rng(0).shuffle(LABELS)
 
 @pytest.mark.parametrize('per_class', [0, 1, 3])
 def test_as_many_of_each_class_are_held_out(per_class):
-  split = lambda seed: pipeline.hold_out(  # noqa: E731
+  split = lambda seed: division.hold_out(  # noqa: E731
     LABELS, per_class, streams.rng(seed, 'split')
   )
   train, held_out = split(0)
@@ -338,7 +338,7 @@ def test_as_many_of_each_class_are_held_out(per_class):
 def test_every_image_of_a_class_may_be_held_out():
   counts = np.zeros(len(LABELS), int)
   for seed in range(2000):
-    counts[pipeline.hold_out(LABELS, 1, np.random.default_rng(seed))[1]] += 1
+    counts[division.hold_out(LABELS, 1, np.random.default_rng(seed))[1]] += 1
   expected = 2000 / np.bincount(LABELS)[LABELS]
   assert (abs(counts - expected) < 5 * expected**0.5).all()
 
@@ -353,4 +353,4 @@ def test_every_image_of_a_class_may_be_held_out():
 )
 def test_classes_with_too_few_images_are_named(labels, per_class, message):
   with pytest.raises(ValueError, match=message):
-    pipeline.hold_out(labels, per_class, np.random.default_rng(0))
+    division.hold_out(labels, per_class, np.random.default_rng(0))

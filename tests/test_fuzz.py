@@ -22,7 +22,7 @@ from jaxnas import (
   density,
   prepare,
   runs,
-  search,
+  search_flags,
   searchers,
   spaces,
   strict_json,
@@ -241,10 +241,12 @@ def test_limits_are_numbers_or_refused(examples):
   @example('1e99G')
   @example('.')
   def limits(text):
-    args = search.Search(run=Path(), ranking=trained.Ranking(), max_macs=text)
-    said = refusal(search.limits_of, args)
+    args = search_flags.Search(
+      run=Path(), ranking=trained.Ranking(), max_macs=text
+    )
+    said = refusal(search_flags.limits_of, args)
     if said is None:
-      number = search.limits_of(args).max_macs
+      number = search_flags.limits_of(args).max_macs
       assert isinstance(number, int) and number >= 0
       assert text.isascii() and '_' not in text
     else:
@@ -252,11 +254,11 @@ def test_limits_are_numbers_or_refused(examples):
 
   @given(st.integers(0, 10**12), st.sampled_from(['', 'k', 'M', 'G']))
   def exact(number, unit):
-    args = search.Search(
+    args = search_flags.Search(
       run=Path(), ranking=trained.Ranking(), max_macs=f'{number}{unit}'
     )
-    limits = search.limits_of(args)
-    expected = number * search.UNITS[unit]
+    limits = search_flags.limits_of(args)
+    expected = number * search_flags.UNITS[unit]
     # Through a float.
     assert abs(limits.max_macs - expected) <= expected * 1e-15
 

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from jaxnas import build, config
+from jaxnas import build, config, logging_config
 from jaxnas.training import metrics
 
 
@@ -96,7 +96,7 @@ def test_both_mirrors_write_what_the_file_holds(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(**fake))
   given = config.Config(logging=config.Logging(tensorboard=True, wandb=True))
   file = metrics.MetricsFile(
-    tmp_path / 'm.jsonl', 0, build.mirrors(given, tmp_path)
+    tmp_path / 'm.jsonl', 0, logging_config.mirrors(given, tmp_path)
   )
   file.write(10, {'epoch': 0.5, 'loss': 2.0, 'images_per_s': 7.5})
   file.write(20, {'epoch': 1.0, 'kendall': 0.25, 'kendall_low': 0.125})
@@ -108,7 +108,9 @@ def test_both_mirrors_write_what_the_file_holds(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('extra', ['tensorboard', 'wandb'])
 def test_a_missing_extra_is_named(monkeypatch, extra):
-  monkeypatch.setattr(build.importlib.util, 'find_spec', lambda module: None)
+  monkeypatch.setattr(
+    logging_config.importlib.util, 'find_spec', lambda module: None
+  )
   logging = config.Logging(**{extra: True})
   with pytest.raises(ValueError, match=rf'jaxnas\[{extra}\]'):
     build.experiment(config.Config(logging=logging))

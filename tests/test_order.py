@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sampler_runs import QUICKLY, fields
 
-from jaxnas import build, config, data, samplers, spaces, streams
+from jaxnas import config, data, data_config, samplers, spaces, streams
 from jaxnas.data.importance import by_importance
 from jaxnas.data.order import Order, shuffled
 from jaxnas.training import step
@@ -38,8 +38,8 @@ def given(label, **more):
 
 
 def batches_of(given, loaded=LOADED):
-  indices_T, _ = build.divide(given, loaded)
-  return build.batches_of(given, DIGITS, loaded, indices_T, data.ON_ONE)
+  indices_T, _ = data_config.divide(given, loaded)
+  return data_config.of_supernet(given, DIGITS, loaded, indices_T, data.ON_ONE)
 
 
 def indices(batches, state, first, count):

@@ -443,10 +443,10 @@ def test_streamed_inputs_are_of_the_shapes_that_a_run_has(here):
 def test_programs_are_formulated_for_the_backend_named():
   assert target.backend() == jax.default_backend() == 'cpu'
   assert maps.trunk_layout() == 'CHWN'
-  assert build.dtype('auto') == 'float32'
+  assert target.dtype('auto') == 'float32'
   with target.formulated_for('tpu'):
     assert maps.trunk_layout() == 'NHWC'
-    assert build.dtype('auto') == 'bfloat16'
+    assert target.dtype('auto') == 'bfloat16'
   assert target.backend() == 'cpu'
 
 

@@ -14,6 +14,7 @@ from jaxnas import (
   cli,
   correlation,
   data,
+  data_config,
   rank,
   ranking,
   runs,
@@ -149,7 +150,7 @@ def test_ranked_otherwise(small, tmp_path, fields, facts):
 @pytest.mark.usefixtures('small_space')
 def test_images_of_another_split_are_of_it(small):
   experiment, _ = small_run.loaded(small, split='test', images=None)
-  loaded = build.images(experiment.config)
+  loaded = data_config.images(experiment.config)
   assert len(experiment.held_out.ranking) == len(loaded.y_test) != 500
   order = streams.rng(0, 'ranking').permutation(len(loaded.y_test))
   split = data.split(loaded, 'test', order, np.dtype(np.float32))

@@ -13,6 +13,7 @@ from test_training import final_state, flags_in, same_run
 
 from jaxnas import (
   build,
+  data_config,
   density,
   density_config,
   ledger,
@@ -38,7 +39,7 @@ TINY = Config(
   ranking=Ranking(images=100),
 )
 BUILT = ('iterative', 'hierarchical')
-loaded = functools.cache(lambda: build.images(TINY))
+loaded = functools.cache(lambda: data_config.images(TINY))
 
 
 def given(variant, *, rebuilds=None, name='tree', **fields):
@@ -256,7 +257,7 @@ def test_outputs_beyond_the_memory_are_refused_before_any_work(
 def test_measurements_are_of_three_validation_batches_that_others_are_not():
   experiment, _ = fresh(given('iterative'))
   x_BxHxWxC, y_B = experiment.held_out.rebuild.batch(np.arange(300))
-  _, validation_V = build.divide(experiment.config, loaded())
+  _, validation_V = data_config.divide(experiment.config, loaded())
   expected = loaded().y_train[validation_V]
   assert len(experiment.held_out.rebuild) == 300 == len(x_BxHxWxC)
   # Of 500 images; a shuffle of its own.

@@ -24,7 +24,6 @@ from jaxnas.reproduce import (
   parts,
   plan,
   published,
-  render,
   store,
   work,
 )
@@ -61,7 +60,6 @@ def small(small_space, monkeypatch, tmp_path):
 def untrained(small, monkeypatch):
   """Runs end at once, with made-up accuracies; returns the configs run."""
   seen, bootstrap = [], correlation.bootstrap
-  monkeypatch.setattr(render, 'RESAMPLES', 40)
   monkeypatch.setattr(
     correlation,
     'bootstrap',

@@ -19,12 +19,14 @@ from small_run import SPACE, TABLE, ARCHS_AxE
 from jaxnas import (
   build,
   cli,
+  data_config,
   density,
   density_config,
   ranking,
   runs,
   scoring,
   search,
+  search_flags,
   search_tables,
   searchers,
   streams,
@@ -164,8 +166,10 @@ def test_the_front_is_what_nothing_is_better_than(whole):
   ],
 )  # fmt: skip
 def test_limits_have_units(text, number):
-  args = search.Search(run=Path(), ranking=trained.Ranking(), max_macs=text)
-  assert search.limits_of(args) == Limits(None, number)
+  args = search_flags.Search(
+    run=Path(), ranking=trained.Ranking(), max_macs=text
+  )
+  assert search_flags.limits_of(args) == Limits(None, number)
 
 
 LEAST, MOST = COSTS.macs_A.min(), COSTS.macs_A.max()
@@ -376,8 +380,10 @@ def batches_of(experiment, seed):
     experiment.config,
     data=dataclasses.replace(experiment.config.data, batch_size=150),
   )
-  loaded = build.images(given)
-  training = build.training(given, loaded, build.divide(given, loaded)[0])
+  loaded = data_config.images(given)
+  training = data_config.training(
+    given, loaded, data_config.divide(given, loaded)[0]
+  )
   assert training.steps_per_epoch == 3
   for step, inputs in enumerate(
     training.feed(streams.child(seed, 'shifting'), 0)

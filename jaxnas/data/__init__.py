@@ -9,12 +9,12 @@ from jaxnas.data.device import augment as augment
 from jaxnas.data.device import batch as batch
 from jaxnas.data.device import epoch_order as epoch_order
 from jaxnas.data.device import normalise as normalise
+from jaxnas.data.division import divide as divide
 from jaxnas.data.images import Images as Images
 from jaxnas.data.photos import Photos as Photos
 from jaxnas.data.pipeline import DataSet as DataSet
 from jaxnas.data.pipeline import Split as Split
 from jaxnas.data.pipeline import Training as Training
-from jaxnas.data.pipeline import divide as divide
 from jaxnas.data.pipeline import split as split
 from jaxnas.data.pipeline import training as training
 from jaxnas.data.pipeline import with_importance as with_importance

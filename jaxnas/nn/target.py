@@ -3,8 +3,10 @@
 import contextlib
 import contextvars
 from collections.abc import Iterator
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 _named: contextvars.ContextVar[str | None] = contextvars.ContextVar(
   'backend', default=None
@@ -27,3 +29,10 @@ def formulated_for(name: str) -> Iterator[None]:
     yield
   finally:
     _named.reset(token)
+
+
+def dtype(precision: str) -> Any:
+  """Of the computation; 'auto' is bfloat16 where there is an accelerator."""
+  if precision == 'auto':
+    precision = 'float32' if backend() == 'cpu' else 'bfloat16'
+  return jnp.dtype(precision)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxnas.report import charts, compared, files, ranked
-from jaxnas.reproduce import published, render, store
+from jaxnas.reproduce import paired, published, render, store
 from jaxnas.reproduce.jobs import Job
 
 
@@ -74,7 +74,7 @@ def figure1(
   """Rank against rank, the best ringed."""
   out: list[charts.Figure] = []
   for colour, job in enumerate(jobs):
-    truth_A, hits = render.truth(job, tables), results[job.key]['hits']
+    truth_A, hits = paired.truth(job, tables), results[job.key]['hits']
     if truth_A is None or hits is None:
       continue
     title = ', '.join(job.row.names)

@@ -10,10 +10,6 @@ from jaxnas.reproduce.jobs import Row, Scale
 RANKING = ('kendall', 'spearman', 'top_kendall')
 FOUND = ('best_arch_true_accuracy',)
 DENSITY = ('density_truth',)
-OF_DENSITY = (
-  'Density: its Spearman with the accuracy alone; where it is above 0, what '
-  'debiasing favours less is better.'
-)
 
 # Of the paper and around it; the paper's own figure 5 sweeps Pooling.
 TEMPERATURES = {
@@ -198,21 +194,18 @@ ITEMS: dict[str, Item] = {
     ('space', 'training'),
     table3,
     (*RANKING, *DENSITY),
-    note=OF_DENSITY,
   ),
   'table4': Item(
     'Table 4: estimators of the density, on Pooling',
     ('estimator',),
     table4,
     (*RANKING, *DENSITY),
-    note=OF_DENSITY,
   ),
   'table5': Item(
     'Table 5: temperatures',
     ('space', 'debiasing'),
     table5,
     (*RANKING, 'effective'),
-    note='Effective: 1 / sum of P squared, architectures.',
   ),
   'table6': Item(
     'Table 6: densities along uniform training, against the last ones',
@@ -243,8 +236,7 @@ ITEMS: dict[str, Item] = {
     ('strategy',),
     table_nb201,
     (*RANKING, *DENSITY),
-    note=OF_DENSITY
-    + ' The published figure of importance ranks on the test set.',
+    note='The published figure of importance ranks on the test set.',
   ),
   'table_imagenet': Item(
     'ImageNet: 13^21 architectures under 330M multiply-adds',
@@ -266,7 +258,6 @@ ITEMS: dict[str, Item] = {
     ('measure',),
     table_measures,
     (*RANKING, *DENSITY),
-    note=OF_DENSITY,
   ),
 }
 

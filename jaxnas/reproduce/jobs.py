@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jaxnas import compare, config
+from jaxnas import compare_flags, config
 from jaxnas.config import NOT_THE_EXPERIMENT, Config
 
 Scale = Literal['cpu', 'paper']
@@ -97,7 +97,7 @@ def job(
     base = changed(base, CPU.get(base.space, {}))
   base = changed(base, row.changes)
   base = changed(base, {'debias.baseline': False})
-  made = compare.configure(base, row.sampler, 'paths')
+  made = compare_flags.configure(base, row.sampler, 'paths')
   made = changed(made, {'seed': base.seed + seed})
   if where and where.get(made.data.name):
     made = changed(made, {'data.dir': where[made.data.name]})

@@ -156,11 +156,11 @@ def searched(searcher: str) -> Part:
   """The best architecture that a search under the limit finds."""
 
   def search(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
-    from jaxnas import search
+    from jaxnas import search, search_flags
 
     folder = run / searcher
     if not (folder / search.BEST).exists():
-      begun = ['--resume'] if (folder / search.WHAT).exists() else []
+      begun = ['--resume'] if (folder / search_flags.WHAT).exists() else []
       command = ['--run', str(run), '--workdir', str(folder)]
       command += ['--searcher', searcher, '--max_macs', MAX_MACS, *SEARCH]
       search.main([*(command[2:4] if begun else command), *begun])

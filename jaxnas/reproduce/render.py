@@ -3,30 +3,43 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas import correlation, spaces, tables
-from jaxnas.reproduce import store
+from jaxnas.reproduce import paired, store
 from jaxnas.reproduce.items import Item
 from jaxnas.reproduce.jobs import Job, Row, Scale
 
-DEBIAS = '+debias'
-RESAMPLES = 300
 SCALED = 'scaled schedule: the `_cpu` configs, not the published ones'
 
-# What metrics are called, and how they are written.
+
+class Metric(NamedTuple):
+  """How a number is written."""
+
+  head: str
+  form: str
+  note: str = ''
+  """What it means, where the head does not say so."""
+
+
 METRICS = {
-  'kendall': ("Kendall's tau", '{:.3f}'),
-  'spearman': ('Spearman', '{:.3f}'),
-  'top_kendall': ('top tau', '{:.3f}'),
-  'best_arch_true_accuracy': ('accuracy found', '{:.2%}'),
-  'effective': ('effective', '{:.1f}'),
-  'density_truth': ('density', '{:.2f}'),
-  'searched': ('in the supernet', '{:.2%}'),
-  'macs': ('multiply-adds', '{:.4g}'),
-  'retrained': ('alone', '{:.2%}'),
+  'kendall': Metric("Kendall's tau", '{:.3f}'),
+  'spearman': Metric('Spearman', '{:.3f}'),
+  'top_kendall': Metric('top tau', '{:.3f}'),
+  'best_arch_true_accuracy': Metric('accuracy found', '{:.2%}'),
+  'effective': Metric(
+    'effective', '{:.1f}', 'Effective: 1 / sum of P squared, architectures.'
+  ),
+  'density_truth': Metric(
+    'density',
+    '{:.2f}',
+    'Density: its Spearman with the accuracy alone; where it is above 0, what '
+    'debiasing favours less is better.',
+  ),
+  'searched': Metric('in the supernet', '{:.2%}'),
+  'macs': Metric('multiply-adds', '{:.4g}'),
+  'retrained': Metric('alone', '{:.2%}'),
 }
 
 
@@ -82,7 +95,7 @@ def content(
     'finished': len(done),
     'wanted': sum(len(of_seeds) for _, of_seeds in jobs),
     'note': item.note,
-    'differences': differences(
+    'differences': paired.differences(
       [*itertools.chain(*(s for _, s in jobs))], results, files
     ),
     'runs': [_run(job, result) for job, result in done],
@@ -99,74 +112,6 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
   }
 
 
-def differences(
-  jobs: Sequence[Job],
-  results: Mapping[str, store.Result],
-  files: Mapping[str, Path | None],
-) -> list[dict[str, Any]]:
-  """Of Kendall's tau, debiased less not, with 95% over the same resamples.
-
-  Of two runs that differ in nothing else, where both predictions are kept.
-  """
-  out = []
-  for job in jobs:
-    result = results.get(job.key)
-    if not job.row.sampler.endswith(DEBIAS) or result is None:
-      continue
-    plain = [
-      results[other.key]
-      for other in jobs
-      if other.row.sampler + DEBIAS == job.row.sampler
-      and other.config.space == job.config.space
-      and other.config.seed == job.config.seed
-      and other.key in results
-    ]
-    truth_A = truth(job, files)
-    if (
-      not plain or truth_A is None or None in (plain[0]['hits'], result['hits'])
-    ):
-      continue
-    ours_A, theirs_A = (np.array(r['hits']) for r in (result, plain[0]))
-    if not len(ours_A) == len(theirs_A) == len(truth_A):
-      continue
-
-    def difference(chosen_A, truth_A, ours_A=ours_A, theirs_A=theirs_A):
-      taus = [
-        correlation.kendall(hits_A[chosen_A], truth_A)
-        for hits_A in (ours_A, theirs_A)
-      ]
-      ours, theirs = taus
-      return None if ours is None or theirs is None else ours - theirs
-
-    every_A = np.arange(len(truth_A))
-    out.append(
-      {
-        'names': [*job.row.names],
-        'seed': job.config.seed,
-        'kendall': difference(every_A, truth_A),
-        'interval': correlation.bootstrap(
-          difference,
-          every_A,
-          truth_A,
-          np.random.default_rng(job.config.seed),
-          RESAMPLES,
-        ),
-      }
-    )
-  return out
-
-
-def truth(job: Job, files: Mapping[str, Path | None]) -> np.ndarray | None:
-  """True accuracies of what a run ranked; None where no table says them."""
-  from jaxnas import build
-
-  space, file = spaces.get(job.config.space), files.get(job.config.space)
-  if file is None and not tables.shipped(space, job.config.data.name):
-    return None
-  table = tables.load(space, file, job.config.data.name)
-  return table.accuracy(build.ranking_archs(job.config, space))
-
-
 def markdown(content: Mapping[str, Any]) -> str:
   """The same, to be read."""
   rows = content['rows']
@@ -174,25 +119,26 @@ def markdown(content: Mapping[str, Any]) -> str:
   compared = {m for m in metrics for row in rows if m in row['published']}
   head = [*content['columns'], 'n']
   for metric in metrics:
-    head.append(METRICS[metric][0])
+    head.append(METRICS[metric].head)
     head += ['published'] if metric in compared else []
   body = []
   for row in rows:
     cells = [*row['names'], str(len(row['seeds']))]
     for metric in metrics:
-      form = METRICS[metric][1]
+      form = METRICS[metric].form
       cells.append(_cell(row['metrics'][metric], form))
       if metric in compared:
         known = row['published'].get(metric)
         cells.append('' if known is None else form.format(known))
     body.append(cells)
   lines = [f'# {content["title"]}', '', *_table(head, body), '']
-  lines += [
+  notes = [
     'Mean ± standard deviation over n seeds. '
-    f'{content["finished"]} of {content["wanted"]} runs are finished. '
-    + content['note'],
-    '',
+    f'{content["finished"]} of {content["wanted"]} runs are finished.',
+    *(METRICS[metric].note for metric in metrics),
+    content['note'],
   ]
+  lines += [' '.join(filter(None, notes)), '']
   for row in rows:
     if row['without']:
       lines += [f'{", ".join(row["names"])}: no run, {row["without"]}.', '']

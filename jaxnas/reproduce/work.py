@@ -78,7 +78,7 @@ def _train(
   preemption: 'Preemption',
 ) -> str | None:
   """Trains and ranks, or goes on with it; what ended it, if it failed."""
-  from jaxnas import build
+  from jaxnas import data_config
 
   if (run / 'correlation.json').exists():
     return None
@@ -87,7 +87,7 @@ def _train(
   try:
     if images not in loaded:
       loaded.clear()
-      loaded[images] = build.images(config)
+      loaded[images] = data_config.images(config)
     table = train.find_table(config, run, tables.get(config.space))
   except (ValueError, FileNotFoundError) as error:
     return str(error)
