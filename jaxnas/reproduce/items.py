@@ -174,17 +174,29 @@ def table_samplers(scale: Scale) -> list[Row]:
 
 
 def table_measures(scale: Scale) -> list[Row]:
-  return [
-    *(
-      Row((name,), 'pooling', 'uniform+debias', {'density.measure': name})
+  compared = {
+    'pooling': {
+      name: {'density.measure': name}
       for name in ('gradient', 'representational', 'functional')
-    ),
-    Row(
-      ('encoding',),
-      'pooling',
-      'uniform',
-      without='all architectures of Pooling are equally far from the others',
-    ),
+    },
+    # Its own tensors stand behind the last choice, these before the first.
+    'nas_bench_macro': {
+      'gradient': {},
+      'gradient of the stem': {'density.tensors': 'early'},
+    },
+  }
+  rows = []
+  for space, measures in compared.items():
+    title, name = TITLES[space], CONFIGS[space]
+    rows.append(Row((title, 'undebiased'), name, 'uniform'))
+    rows += [
+      Row((title, measure), name, 'uniform+debias', fields)
+      for measure, fields in measures.items()
+    ]
+  why = 'all architectures of Pooling are equally far from the others'
+  return [
+    *rows,
+    Row((TITLES['pooling'], 'encoding'), 'pooling', 'uniform', without=why),
   ]
 
 
@@ -254,8 +266,8 @@ ITEMS: dict[str, Item] = {
     note='All train on as many path-gradients.',
   ),
   'table_measures': Item(
-    'What densities compare, on Pooling',
-    ('measure',),
+    'What densities compare',
+    ('space', 'measure'),
     table_measures,
     (*RANKING, *DENSITY),
   ),
