@@ -28,12 +28,16 @@ ACTIVATIONS = {
 
 
 class Conv(nn.Module):
-  """KxK convolution without bias, padding K // 2, in NHWC."""
+  """KxK convolution without bias, padding K // 2, in NHWC.
+
+  `kept`: a gradient in a switch keeps the result, else computes it again.
+  """
 
   features: int
   kernel: int = 3
   stride: int = 1
   dtype: Any = jnp.float32
+  kept: bool = True
 
   @nn.compact
   def __call__(self, x: Map) -> Map:
@@ -43,20 +47,20 @@ class Conv(nn.Module):
       torch_uniform(self.kernel**2 * inputs),
       (self.kernel, self.kernel, inputs, self.features),
     )
-    return keep(
-      convolutions.dense(
-        x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride
-      )
+    y = convolutions.dense(
+      x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride
     )
+    return keep(y) if self.kept else y
 
 
 class Pointwise(nn.Module):
-  """1x1 convolution without bias."""
+  """1x1 convolution without bias, `kept` as in Conv."""
 
   features: int
   stride: int = 1
   layout: Layout = 'NHWC'
   dtype: Any = jnp.float32
+  kept: bool = True
 
   @nn.compact
   def __call__(self, x: Map) -> Map:
@@ -64,14 +68,13 @@ class Pointwise(nn.Module):
     kernel = self.param(
       'kernel', torch_uniform(inputs), (inputs, self.features)
     )
-    return keep(
-      convolutions.pointwise(
-        x.astype(self.dtype),
-        kernel.astype(self.dtype),
-        stride=self.stride,
-        layout=self.layout,
-      )
+    y = convolutions.pointwise(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      stride=self.stride,
+      layout=self.layout,
     )
+    return keep(y) if self.kept else y
 
 
 class Depthwise(nn.Module):

@@ -40,7 +40,7 @@ class Shapes:
 def keep(x: Array) -> Array:
   """Marks what a gradient keeps; all else in a branch is computed again.
 
-  The results of convolutions and the sums of normalisation are marked: what
+  Results of convolutions and the sums of normalisation are marked: what
   lies between them is a few operations a value, which fuse with what reads
   it.
   """
