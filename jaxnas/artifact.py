@@ -28,6 +28,7 @@ from jax import export
 from jaxtyping import Array, Float
 
 from jaxnas import data, runs, spaces, supernets
+from jaxnas.nn import native
 from jaxnas.nn.layers import MOMENTUM
 from jaxnas.spaces import Space
 from jaxnas.training import checkpoint
@@ -126,7 +127,8 @@ def program(
 
   (batch,) = export.symbolic_shape('b')
   images = jax.ShapeDtypeStruct((batch, *alone.space.image_shape), jnp.uint8)
-  return export.export(jax.jit(call), platforms=PLATFORMS)(images)
+  with native.without():
+    return export.export(jax.jit(call), platforms=PLATFORMS)(images)
 
 
 def write(

@@ -19,7 +19,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 
-from jaxnas import allocator, locks, runs, validation
+from jaxnas import allocator, caches, locks, runs, validation
 from jaxnas.config import ALTERNATIVES, Config, Density, load
 
 STOPPED = 143
@@ -275,15 +275,13 @@ def set_deterministic() -> None:
 def prepare_process() -> None:
   """Before JAX computes: keeps freed memory, and compiled programs.
 
-  These in the user's own cache, never a shared one: what is cached is trusted
-  code. JAX_COMPILATION_CACHE_DIR, where set, is left to JAX.
+  JAX_COMPILATION_CACHE_DIR, where set, is left to JAX.
   """
   allocator.keep_freed()
   import jax
 
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    home = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    folder = Path(home) / 'jaxnas' / 'compiled'
-    jax.config.update('jax_compilation_cache_dir', str(folder))
+    folder = str(caches.folder('compiled'))
+    jax.config.update('jax_compilation_cache_dir', folder)
   # By default only what took a second is kept; a warm start compiles nothing.
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)

@@ -22,6 +22,7 @@ FLOORS = (
   },
   {
     'ledger',
+    'caches',
     'locks',
     'validation',
     'figures',

@@ -7,6 +7,7 @@ what it compiles, which takes minutes. On a GPU it is the better of eager and
 compiled, in the precision of ours. Not run: there was no GPU.
 """
 
+import os
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -25,6 +26,8 @@ BATCH_SIZES = {
   'nas_bench_201': 64,
   'mobilenet': 8,
 }
+# Whose convolutions jaxnas.nn.native takes.
+NATIVE = ('pooling', 'nas_bench_201')
 # In bfloat16, dense: 1e12 a second.
 PEAK_TFLOPS = {'H100': 989, 'H200': 989, 'A100': 312, 'V100': 125, 'L4': 121}
 
@@ -43,21 +46,28 @@ def cases(options: Options) -> list[Case]:
         'seed': options.seed,
       }
       rows += _of_space(given, platform, kind)
+      if platform == 'cpu' and space in NATIVE and dtype == 'float32':
+        rows.append(_against_torch(given, platform, native=False))
   return rows
+
+
+def _against_torch(
+  given: dict[str, Any], platform: str, native: bool = True
+) -> Case:
+  what = f'{given["space"]} {given["dtype"]}' + ', XLA alone' * (not native)
+  against = 'PyTorch eager float32' if platform == 'cpu' else 'PyTorch'
+  return Case(
+    'step',
+    f'{what}, batch {given["batch_size"]}, against {against}',
+    'images/s',
+    Side(f'{__name__}:ours', {**given, 'native': native}),
+    Side(f'{__name__}:baseline', given),
+  )
 
 
 def _of_space(given: dict[str, Any], platform: str, kind: str) -> list[Case]:
   what = f'{given["space"]} {given["dtype"]}'
-  against = 'PyTorch eager float32' if platform == 'cpu' else 'PyTorch'
-  rows = [
-    Case(
-      'step',
-      f'{what}, batch {given["batch_size"]}, against {against}',
-      'images/s',
-      Side(f'{__name__}:ours', given),
-      Side(f'{__name__}:baseline', given),
-    )
-  ]
+  rows = [_against_torch(given, platform)]
   if platform == 'gpu':
     rates = {'TFLOP/s': 1e-12}
     peak = peak_tflops(kind)
@@ -83,6 +93,7 @@ def ours(
   archs: int,
   batch_size: int,
   seed: int,
+  native: bool = True,
   rate: float | None = None,
 ) -> Callable[[], float]:
   """One program along every arch in turn, read at the end.
@@ -93,11 +104,14 @@ def ours(
     archs: how many, drawn.
     batch_size: of images.
     seed: of weights, images and architectures.
+    native: with what jaxnas.nn.native has, where there is a compiler.
     rate: give operations/s times this, not images/s: two a multiply-add, a
       backward pass for two forward ones.
   """
   import jax
 
+  if not native:
+    os.environ['CXX'] = ''
   of = spaces.get(space)
   archs_AxE = inputs.archs(of, archs, seed)
   state, step_fn, batch = training_step(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnas.nn import shifted, target, toeplitz
+from jaxnas.nn import native, shifted, target, toeplitz
 from jaxnas.nn.maps import Layout, Map
 
 # Inputs times outputs of a channel's map up to which, from kernel 5 on, one
@@ -43,9 +43,11 @@ def pointwise(
 
 def dense(x_NHWC: Map, kernel_KxKxIxO: Map, *, stride: int = 1) -> Map:
   """KxK convolution with padding K // 2 on both sides, in NHWC."""
-  if target.backend() == 'cpu':
-    return _dense_cpu(x_NHWC, kernel_KxKxIxO, stride)
-  return _dense(x_NHWC, kernel_KxKxIxO, stride)
+  if target.backend() != 'cpu':
+    return _dense(x_NHWC, kernel_KxKxIxO, stride)
+  if native.takes(x_NHWC, kernel_KxKxIxO, stride):
+    return native.dense(x_NHWC, kernel_KxKxIxO)
+  return _dense_cpu(x_NHWC, kernel_KxKxIxO, stride)
 
 
 def _dense(x: Map, kernel: Map, stride: int) -> Map:

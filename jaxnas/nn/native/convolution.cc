@@ -1,0 +1,252 @@
+// KxK convolution of NHWC maps with stride 1 and padding K / 2, in float32,
+// and the gradient of its kernel. Vectors hold output channels.
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+using Map = ffi::Buffer<ffi::F32, 4>;
+using Result = ffi::ResultBuffer<ffi::F32, 4>;
+
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16;
+constexpr int kPixels = 16;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+constexpr int kPixels = 8;
+#else
+constexpr int64_t kLanes = 4;
+constexpr int kPixels = 8;
+#endif
+
+typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
+
+inline Vector Load(const float* from) {
+  Vector value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+inline void Store(float* to, Vector value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+struct Shape {
+  int64_t batch, height, width, inputs, outputs, k;
+  int64_t pad() const { return k / 2; }
+  int64_t padded_width() const { return width + 2 * pad(); }
+  int64_t padded_row() const { return padded_width() * inputs; }
+  int64_t padded_image() const { return (height + 2 * pad()) * padded_row(); }
+};
+
+// Runs work(0) .. work(count - 1) on all threads. The caller takes part, and
+// waits for no task that has not begun: with all threads in here none hangs.
+template <typename Work>
+void ForEach(ffi::ThreadPool pool, int64_t count, const Work& work) {
+  struct State {
+    std::atomic<int64_t> next{0};
+    std::atomic<int64_t> done{0};
+    std::mutex mutex;
+    std::condition_variable finished;
+  };
+  auto state = std::make_shared<State>();
+  const Work* job = &work;
+  auto run = [state, job, count] {
+    for (;;) {
+      int64_t index = state->next.fetch_add(1);
+      if (index >= count) return;
+      (*job)(index);
+      if (state->done.fetch_add(1) + 1 == count) {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        state->finished.notify_all();
+      }
+    }
+  };
+  int64_t helpers = std::min(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(run)(run));
+  run();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->finished.wait(lock, [&] { return state->done.load() == count; });
+}
+
+// An image with zeros around it.
+void Pad(const Shape& s, const float* x, float* padded) {
+  std::memset(padded, 0, s.padded_image() * sizeof(float));
+  for (int64_t h = 0; h < s.height; ++h) {
+    std::memcpy(padded + (h + s.pad()) * s.padded_row() + s.pad() * s.inputs,
+                x + h * s.width * s.inputs,
+                s.width * s.inputs * sizeof(float));
+  }
+}
+
+// `Pixels` neighbours in a row, one vector of output channels each.
+template <int Pixels>
+inline void ConvolvePixels(const Shape& s, const float* x, const float* kernel,
+                           float* out) {
+  Vector sums[Pixels] = {};
+  for (int64_t i = 0; i < s.k; ++i) {
+    // Columns and inputs of a row lie one after the other in both.
+    const float* row = x + i * s.padded_row();
+    const float* taps = kernel + i * s.k * s.inputs * s.outputs;
+    for (int64_t c = 0; c < s.k * s.inputs; ++c) {
+      Vector tap = Load(taps + c * s.outputs);
+#pragma GCC unroll 16
+      for (int p = 0; p < Pixels; ++p) {
+        sums[p] += row[p * s.inputs + c] * tap;
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int p = 0; p < Pixels; ++p) Store(out + p * s.outputs, sums[p]);
+}
+
+void ConvolveImage(const Shape& s, const float* padded, const float* kernel,
+                   float* out) {
+  for (int64_t o = 0; o < s.outputs; o += kLanes) {
+    for (int64_t h = 0; h < s.height; ++h) {
+      const float* x = padded + h * s.padded_row();
+      float* y = out + h * s.width * s.outputs + o;
+      int64_t w = 0;
+      for (; w + kPixels <= s.width; w += kPixels) {
+        ConvolvePixels<kPixels>(s, x + w * s.inputs, kernel + o,
+                                y + w * s.outputs);
+      }
+      for (; w + 4 <= s.width; w += 4) {
+        ConvolvePixels<4>(s, x + w * s.inputs, kernel + o, y + w * s.outputs);
+      }
+      for (; w < s.width; ++w) {
+        ConvolvePixels<1>(s, x + w * s.inputs, kernel + o, y + w * s.outputs);
+      }
+    }
+  }
+}
+
+// Adds one image's part of the gradient: of `Inputs` channels of one tap.
+template <int Inputs>
+inline void AddTap(const Shape& s, const float* padded, const float* g,
+                   float* out) {
+  Vector sums[Inputs];
+#pragma GCC unroll 16
+  for (int c = 0; c < Inputs; ++c) sums[c] = Load(out + c * s.outputs);
+  for (int64_t h = 0; h < s.height; ++h) {
+    const float* x = padded + h * s.padded_row();
+    const float* gradient = g + h * s.width * s.outputs;
+    for (int64_t w = 0; w < s.width; ++w) {
+      Vector value = Load(gradient + w * s.outputs);
+#pragma GCC unroll 16
+      for (int c = 0; c < Inputs; ++c) {
+        sums[c] += x[w * s.inputs + c] * value;
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int c = 0; c < Inputs; ++c) Store(out + c * s.outputs, sums[c]);
+}
+
+void AddImage(const Shape& s, const float* padded, const float* g,
+              float* out) {
+  for (int64_t o = 0; o < s.outputs; o += kLanes) {
+    for (int64_t i = 0; i < s.k; ++i) {
+      for (int64_t j = 0; j < s.k; ++j) {
+        const float* x = padded + i * s.padded_row() + j * s.inputs;
+        float* to = out + (i * s.k + j) * s.inputs * s.outputs + o;
+        int64_t c = 0;
+        for (; c + kPixels <= s.inputs; c += kPixels) {
+          AddTap<kPixels>(s, x + c, g + o, to + c * s.outputs);
+        }
+        for (; c < s.inputs; ++c) {
+          AddTap<1>(s, x + c, g + o, to + c * s.outputs);
+        }
+      }
+    }
+  }
+}
+
+ffi::Error Check(const Shape& s) {
+  if (s.outputs % kLanes) {
+    return ffi::Error::InvalidArgument("outputs must fill vectors");
+  }
+  return ffi::Error::Success();
+}
+
+ffi::Error Convolve(ffi::ThreadPool pool, Map x,
+                    Map kernel,
+                    Result out) {
+  auto in = x.dimensions(), taps = kernel.dimensions();
+  Shape s{in[0], in[1], in[2], in[3], taps[3], taps[0]};
+  if (ffi::Error error = Check(s); error.failure()) return error;
+  const float* from = x.typed_data();
+  const float* weights = kernel.typed_data();
+  float* to = out->typed_data();
+  ForEach(pool, s.batch, [&](int64_t n) {
+    thread_local std::vector<float> padded;
+    padded.resize(s.padded_image());
+    Pad(s, from + n * s.height * s.width * s.inputs, padded.data());
+    ConvolveImage(s, padded.data(), weights,
+                  to + n * s.height * s.width * s.outputs);
+  });
+  return ffi::Error::Success();
+}
+
+// Parts of the batch are summed apart, as many whatever the threads: sums do
+// not depend on them.
+constexpr int64_t kParts = 16;
+
+ffi::Error KernelGradient(ffi::ThreadPool pool, Map x, Map g, Result out) {
+  auto in = x.dimensions(), taps = out->dimensions();
+  Shape s{in[0], in[1], in[2], in[3], taps[3], taps[0]};
+  if (ffi::Error error = Check(s); error.failure()) return error;
+  const float* from = x.typed_data();
+  const float* gradient = g.typed_data();
+  float* to = out->typed_data();
+  int64_t tap = s.inputs * s.outputs, size = s.k * s.k * tap;
+  int64_t parts = std::min(kParts, s.batch);
+  std::vector<float> sums(parts * size, 0.0f);
+  ForEach(pool, parts, [&](int64_t part) {
+    thread_local std::vector<float> padded;
+    padded.resize(s.padded_image());
+    int64_t end = s.batch * (part + 1) / parts;
+    for (int64_t n = s.batch * part / parts; n < end; ++n) {
+      Pad(s, from + n * s.height * s.width * s.inputs, padded.data());
+      AddImage(s, padded.data(),
+               gradient + n * s.height * s.width * s.outputs,
+               sums.data() + part * size);
+    }
+  });
+  ForEach(pool, s.k * s.k, [&](int64_t index) {
+    float* sum = to + index * tap;
+    std::fill_n(sum, tap, 0.0f);
+    for (int64_t part = 0; part < parts; ++part) {
+      const float* each = sums.data() + part * size + index * tap;
+      for (int64_t i = 0; i < tap; ++i) sum[i] += each[i];
+    }
+  });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_convolve, Convolve,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Map>()
+                                  .Arg<Map>()
+                                  .Ret<Map>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_kernel_gradient, KernelGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Map>()
+                                  .Arg<Map>()
+                                  .Ret<Map>());

@@ -1,0 +1,164 @@
+"""The C++ convolutions against XLA's, and what happens without a compiler."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas.nn import convolutions, native
+from jaxnas.nn.layers import Conv
+from jaxnas.nn.native import library
+
+COMPILED = pytest.mark.skipif(not library.available(), reason='no C++ compiler')
+
+
+def normal(seed, *shape):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), 'f')
+
+
+def with_gradients(function, x, kernel, g):
+  out, pull = jax.vjp(function, x, kernel)
+  return out, *pull(g)
+
+
+def assert_close(ours, theirs):
+  for a, b in zip(ours, theirs, strict=True):
+    assert a.dtype == b.dtype == jnp.float32
+    np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * abs(b).max())
+
+
+@COMPILED
+@pytest.mark.parametrize('k', [1, 3, 5])
+# Rows of whole vectors, with a rest, and shorter than the kernel.
+@pytest.mark.parametrize('size', [(4, 32), (9, 23), (2, 1)])
+@pytest.mark.parametrize('channels', [(16, 16), (48, 16), (16, 64)])
+@pytest.mark.parametrize('batch', [1, 35])
+def test_values_and_gradients_equal_those_of_xla(batch, channels, size, k):
+  x = normal(0, batch, *size, channels[0])
+  kernel = normal(1, k, k, *channels)
+  g = normal(2, batch, *size, channels[1])
+  assert native.takes(x, kernel, 1)
+  ours = jax.jit(lambda *a: with_gradients(native.dense, *a))(x, kernel, g)
+
+  def reference(x, kernel):
+    with native.without():
+      return convolutions.dense(x, kernel)
+
+  with native.without():
+    theirs = with_gradients(reference, x, kernel, g)
+  assert_close(ours, theirs)
+
+
+@COMPILED
+def test_a_batch_of_convolutions_is_one_after_the_other():
+  x, kernel = normal(0, 3, 2, 5, 4, 16), normal(1, 3, 3, 3, 16, 32)
+  ours = jax.vmap(native.dense)(x, kernel)
+  each = [native.dense(*pair) for pair in zip(x, kernel, strict=True)]
+  np.testing.assert_array_equal(ours, jnp.stack(each))
+
+
+@COMPILED
+def test_a_kernels_gradient_is_the_same_bits_each_time():
+  """Threads take parts of the batch as they come; sums are in order."""
+  x, kernel = normal(0, 37, 16, 16, 16), normal(1, 3, 3, 16, 16)
+  run = jax.jit(lambda x: with_gradients(native.dense, x, kernel, x)[2])
+  first = run(x)
+  for _ in range(20):
+    np.testing.assert_array_equal(run(x), first)
+
+
+@COMPILED
+def test_many_at_once_hang_no_thread():
+  """More calls than threads, each of which asks for all threads."""
+  x, kernel = normal(0, 8, 8, 8, 16), normal(1, 3, 3, 16, 16)
+
+  @jax.jit
+  def run(x):
+    return sum(native.dense(x + i, kernel) for i in range(32))
+
+  assert_close([run(x)], [sum(native.dense(x + i, kernel) for i in range(32))])
+
+
+@pytest.mark.parametrize(
+  'shape, kernel, stride, dtype',
+  [
+    ((2, 8, 8, 16), (3, 3, 16, 16), 2, 'float32'),
+    ((2, 8, 8, 16), (3, 3, 16, 16), 1, 'bfloat16'),
+    ((2, 8, 8, 3), (3, 3, 3, 16), 1, 'float32'),
+    ((2, 8, 8, 16), (3, 3, 16, 24), 1, 'float32'),
+    ((2, 8, 8, 16), (2, 2, 16, 16), 1, 'float32'),
+  ],
+)
+def test_other_convolutions_are_left_to_xla(shape, kernel, stride, dtype):
+  x, kernel = jnp.ones(shape, dtype), jnp.ones(kernel, dtype)
+  assert not native.takes(x, kernel, stride)
+
+
+@COMPILED
+def test_layers_use_it_on_cpu_and_leave_it_out_where_programs_travel():
+  layer, x = Conv(16), jnp.ones((2, 8, 8, 16))
+  weights = layer.init(jax.random.key(0), x)
+  assert 'ffi_call' in str(jax.make_jaxpr(layer.apply)(weights, x))
+  with native.without():
+    assert 'ffi_call' not in str(jax.make_jaxpr(layer.apply)(weights, x))
+
+
+RUN = """
+import sys
+import jax.numpy as jnp
+from jaxnas.nn import convolutions
+from jaxnas.nn.native import library
+print(convolutions.dense(jnp.ones((1, 4, 4, 16)), jnp.ones((3, 3, 16, 16)))
+      .sum(), library.available())
+"""
+
+
+def run(tmp_path, **environment):
+  done = subprocess.run(
+    [sys.executable, '-c', RUN],
+    env={**os.environ, 'XDG_CACHE_HOME': str(tmp_path), **environment},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  return done.stdout.strip(), done.stderr
+
+
+def kept(tmp_path):
+  return sorted(file.name for file in tmp_path.glob('jaxnas/native/*'))
+
+
+@COMPILED
+def test_it_is_built_once_and_kept(tmp_path):
+  out, _ = run(tmp_path)
+  assert out == '25600.0 True'
+  (built,) = kept(tmp_path)
+  file = tmp_path / 'jaxnas/native' / built
+  then = file.stat().st_mtime_ns
+  assert run(tmp_path)[0] == out
+  assert kept(tmp_path) == [built] and file.stat().st_mtime_ns == then
+
+
+def test_without_a_compiler_xla_serves(tmp_path):
+  out, said = run(tmp_path, CXX='')
+  assert out == '25600.0 False' and kept(tmp_path) == []
+  assert 'compiler' not in said
+
+
+def test_a_compiler_that_fails_is_named_and_xla_serves(tmp_path):
+  compiler = tmp_path / 'c++'
+  compiler.write_text('#!/bin/sh\necho "no such thing" >&2; exit 1\n')
+  compiler.chmod(0o755)
+  out, said = run(tmp_path, CXX=str(compiler))
+  assert out == '25600.0 False' and kept(tmp_path) == []
+  assert f'{compiler} failed: no such thing' in said
+
+
+@COMPILED
+def test_where_nothing_can_be_kept_it_is_built_anew(tmp_path):
+  (tmp_path / 'jaxnas').write_text('a file, where a folder would be')
+  assert run(tmp_path)[0] == '25600.0 True'
