@@ -47,7 +47,7 @@ def takes(x: Map, kernel: Map, stride: int) -> bool:
 
 @jax.custom_vjp
 def dense(x_NHWC: Map, kernel_KxKxIxO: Map) -> Map:
-  """KxK convolution of stride 1 with padding K // 2.
+  """KxK convolution of stride 1 with padding K // 2, where `takes` says so.
 
   On 2 cores with AVX-512 a training step of Pooling takes 122 ms instead of
   183, one of NAS-Bench-201 303 instead of 381.

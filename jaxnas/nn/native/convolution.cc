@@ -80,14 +80,16 @@ void ForEach(ffi::ThreadPool pool, int64_t count, const Work& work) {
   state->finished.wait(lock, [&] { return state->done.load() == count; });
 }
 
-// An image with zeros around it.
-void Pad(const Shape& s, const float* x, float* padded) {
-  std::memset(padded, 0, s.padded_image() * sizeof(float));
+// An image with zeros around it, this thread's until it asks for the next.
+const float* Padded(const Shape& s, const float* x) {
+  thread_local std::vector<float> padded;
+  padded.assign(s.padded_image(), 0.0f);
+  float* first = padded.data() + s.pad() * (s.padded_row() + s.inputs);
   for (int64_t h = 0; h < s.height; ++h) {
-    std::memcpy(padded + (h + s.pad()) * s.padded_row() + s.pad() * s.inputs,
-                x + h * s.width * s.inputs,
-                s.width * s.inputs * sizeof(float));
+    std::copy_n(x + h * s.width * s.inputs, s.width * s.inputs,
+                first + h * s.padded_row());
   }
+  return padded.data();
 }
 
 // `Pixels` neighbours in a row, one vector of output channels each.
@@ -180,9 +182,7 @@ ffi::Error Check(const Shape& s) {
   return ffi::Error::Success();
 }
 
-ffi::Error Convolve(ffi::ThreadPool pool, Map x,
-                    Map kernel,
-                    Result out) {
+ffi::Error Convolve(ffi::ThreadPool pool, Map x, Map kernel, Result out) {
   auto in = x.dimensions(), taps = kernel.dimensions();
   Shape s{in[0], in[1], in[2], in[3], taps[3], taps[0]};
   if (ffi::Error error = Check(s); error.failure()) return error;
@@ -190,11 +190,8 @@ ffi::Error Convolve(ffi::ThreadPool pool, Map x,
   const float* weights = kernel.typed_data();
   float* to = out->typed_data();
   ForEach(pool, s.batch, [&](int64_t n) {
-    thread_local std::vector<float> padded;
-    padded.resize(s.padded_image());
-    Pad(s, from + n * s.height * s.width * s.inputs, padded.data());
-    ConvolveImage(s, padded.data(), weights,
-                  to + n * s.height * s.width * s.outputs);
+    ConvolveImage(s, Padded(s, from + n * s.height * s.width * s.inputs),
+                  weights, to + n * s.height * s.width * s.outputs);
   });
   return ffi::Error::Success();
 }
@@ -214,12 +211,9 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Map x, Map g, Result out) {
   int64_t parts = std::min(kParts, s.batch);
   std::vector<float> sums(parts * size, 0.0f);
   ForEach(pool, parts, [&](int64_t part) {
-    thread_local std::vector<float> padded;
-    padded.resize(s.padded_image());
     int64_t end = s.batch * (part + 1) / parts;
     for (int64_t n = s.batch * part / parts; n < end; ++n) {
-      Pad(s, from + n * s.height * s.width * s.inputs, padded.data());
-      AddImage(s, padded.data(),
+      AddImage(s, Padded(s, from + n * s.height * s.width * s.inputs),
                gradient + n * s.height * s.width * s.outputs,
                sums.data() + part * size);
     }
