@@ -1,5 +1,6 @@
-"""The C++ convolutions against XLA's, and what happens without a compiler."""
+"""What is in C++ against XLA's, and what happens without a compiler."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -9,11 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.nn import convolutions, native
-from jaxnas.nn.layers import Conv
-from jaxnas.nn.native import library
+from jaxnas.nn import convolutions, maps, native
+from jaxnas.nn.blocks import InvertedResidual
+from jaxnas.nn.layers import ACTIVATIONS, Conv, Groups, Norm
+from jaxnas.nn.native import dense, library
+from jaxnas.nn.native.middle import KERNELS
 
-COMPILED = pytest.mark.skipif(not library.available(), reason='no C++ compiler')
+COMPILED = pytest.mark.skipif(
+  not library.available('dense'), reason='no C++ compiler'
+)
 
 
 def normal(seed, *shape):
@@ -41,8 +46,8 @@ def test_values_and_gradients_equal_those_of_xla(batch, channels, size, k):
   x = normal(0, batch, *size, channels[0])
   kernel = normal(1, k, k, *channels)
   g = normal(2, batch, *size, channels[1])
-  assert native.takes(x, kernel, 1)
-  ours = jax.jit(lambda *a: with_gradients(native.dense, *a))(x, kernel, g)
+  assert dense.takes(x, kernel, 1)
+  ours = jax.jit(lambda *a: with_gradients(dense.convolve, *a))(x, kernel, g)
 
   def reference(x, kernel):
     with native.without():
@@ -56,8 +61,8 @@ def test_values_and_gradients_equal_those_of_xla(batch, channels, size, k):
 @COMPILED
 def test_a_batch_of_convolutions_is_one_after_the_other():
   x, kernel = normal(0, 3, 2, 5, 4, 16), normal(1, 3, 3, 3, 16, 32)
-  ours = jax.vmap(native.dense)(x, kernel)
-  each = [native.dense(*pair) for pair in zip(x, kernel, strict=True)]
+  ours = jax.vmap(dense.convolve)(x, kernel)
+  each = [dense.convolve(*pair) for pair in zip(x, kernel, strict=True)]
   np.testing.assert_array_equal(ours, jnp.stack(each))
 
 
@@ -65,7 +70,7 @@ def test_a_batch_of_convolutions_is_one_after_the_other():
 def test_a_kernels_gradient_is_the_same_bits_each_time():
   """Threads take parts of the batch as they come; sums are in order."""
   x, kernel = normal(0, 37, 16, 16, 16), normal(1, 3, 3, 16, 16)
-  run = jax.jit(lambda x: with_gradients(native.dense, x, kernel, x)[2])
+  run = jax.jit(lambda x: with_gradients(dense.convolve, x, kernel, x)[2])
   first = run(x)
   for _ in range(20):
     np.testing.assert_array_equal(run(x), first)
@@ -78,9 +83,11 @@ def test_many_at_once_hang_no_thread():
 
   @jax.jit
   def run(x):
-    return sum(native.dense(x + i, kernel) for i in range(32))
+    return sum(dense.convolve(x + i, kernel) for i in range(32))
 
-  assert_close([run(x)], [sum(native.dense(x + i, kernel) for i in range(32))])
+  assert_close(
+    [run(x)], [sum(dense.convolve(x + i, kernel) for i in range(32))]
+  )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +102,7 @@ def test_many_at_once_hang_no_thread():
 )
 def test_other_convolutions_are_left_to_xla(shape, kernel, stride, dtype):
   x, kernel = jnp.ones(shape, dtype), jnp.ones(kernel, dtype)
-  assert not native.takes(x, kernel, stride)
+  assert not dense.takes(x, kernel, stride)
 
 
 @COMPILED
@@ -107,13 +114,129 @@ def test_layers_use_it_on_cpu_and_leave_it_out_where_programs_travel():
     assert 'ffi_call' not in str(jax.make_jaxpr(layer.apply)(weights, x))
 
 
+def block(*, expansion=2, kernel=3, stride=1, groups=1, **options):
+  """Of 6 channels, with all that a block can have."""
+  norm = functools.partial(
+    Norm, affine=True, momentum=0.1, layout='CHWN', groups=Groups(groups)
+  )
+  return InvertedResidual(
+    6, expansion, kernel, stride, norm, layout='CHWN', **options
+  )
+
+
+def variables_of(layer, x):
+  """With terms that are not what they begin with."""
+  variables = layer.init(jax.random.key(0), x, True)
+  leaves, tree = jax.tree.flatten(variables['params'])
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  moved = [
+    leaf + 0.3 * jax.random.normal(key, leaf.shape)
+    for leaf, key in zip(leaves, keys, strict=True)
+  ]
+  return {**variables, 'params': jax.tree.unflatten(tree, moved)}
+
+
+def trained(layer, variables, x, g):
+  """Result, running statistics, and gradients of parameters and input."""
+
+  @jax.jit
+  def run(params, x):
+    out, changed = layer.apply(
+      {**variables, 'params': params}, x, True, mutable=['batch_stats']
+    )
+    return jnp.vdot(out, g), (out, changed)
+
+  gradient = jax.value_and_grad(run, argnums=(0, 1), has_aux=True)
+  return gradient(variables['params'], x)
+
+
+def uses_library(layer, variables, x, train=True):
+  program = jax.make_jaxpr(
+    lambda x: layer.apply(variables, x, train, mutable=['batch_stats'])
+  )(x)
+  return 'jaxnas_middle' in str(program)
+
+
+@COMPILED
+@pytest.mark.parametrize('kernel', KERNELS)
+@pytest.mark.parametrize('stride', [1, 2])
+# Rows of whole vectors, with a rest, and maps smaller than the kernel.
+@pytest.mark.parametrize('shape', [(6, 7, 64), (5, 8, 3), (2, 1, 5)])
+@pytest.mark.parametrize(
+  'options',
+  [
+    *({'activation': name} for name in ACTIVATIONS),
+    {'expansion': 1},
+    {'squeeze': 4},
+  ],
+  ids=str,
+)
+def test_a_block_is_that_of_xla(options, shape, stride, kernel):
+  layer = block(kernel=kernel, stride=stride, **options)
+  x = normal(0, 6, *shape) * 3 + 1
+  variables = variables_of(layer, x)
+  assert uses_library(layer, variables, x)
+  g = normal(1, *layer.apply(variables, x, False).shape)
+  ours = trained(layer, variables, x, g)
+  with native.without():
+    theirs = trained(layer, variables, x, g)
+  for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * abs(b).max())
+
+
+@COMPILED
+def test_a_block_is_the_same_bits_each_time():
+  layer, x = block(), normal(0, 6, 8, 8, 16)
+  variables = variables_of(layer, x)
+  first = trained(layer, variables, x, x)
+  for _ in range(20):
+    again = trained(layer, variables, x, x)
+    jax.tree.map(np.testing.assert_array_equal, again, first)
+
+
+@COMPILED
+def test_what_is_not_a_number_stays_so():
+  layer, x = block(), normal(0, 6, 4, 4, 16)
+  variables = variables_of(layer, x)
+  out, _ = layer.apply(
+    variables, x.at[0, 0, 0, 0].set(jnp.nan), True, mutable=['batch_stats']
+  )
+  assert jnp.isnan(out).all()
+
+
+@COMPILED
+@pytest.mark.parametrize(
+  'options, train',
+  [
+    ({'groups': 2}, True),
+    ({'dtype': jnp.bfloat16}, True),
+    ({'kernel': 9}, True),
+    ({}, False),
+  ],
+  ids=['groups', 'bfloat16', 'kernel', 'running statistics'],
+)
+def test_other_blocks_are_left_to_xla(options, train):
+  layer, x = block(**options), normal(0, 6, 4, 4, 16)
+  assert not uses_library(layer, variables_of(layer, x), x, train)
+
+
+@COMPILED
+@pytest.mark.parametrize('shape', [(3, 5, 4, 16), (70, 1, 9, 2)])
+def test_a_map_is_laid_out_as_by_xla(shape):
+  x = normal(0, *shape)
+  out, pull = jax.vjp(lambda x: maps.relayout(x, 'NHWC', 'CHWN'), x)
+  np.testing.assert_array_equal(out, x.transpose(3, 1, 2, 0))
+  np.testing.assert_array_equal(*pull(out), x)
+  assert 'ffi_call' in str(jax.make_jaxpr(pull)(out))
+
+
 RUN = """
 import sys
 import jax.numpy as jnp
 from jaxnas.nn import convolutions
 from jaxnas.nn.native import library
 print(convolutions.dense(jnp.ones((1, 4, 4, 16)), jnp.ones((3, 3, 16, 16)))
-      .sum(), library.available())
+      .sum(), library.available('dense'))
 """
 
 

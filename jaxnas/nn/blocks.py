@@ -7,9 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnas.nn import pooling
+from jaxnas.nn import middle, pooling
 from jaxnas.nn.layers import (
-  ACTIVATIONS,
   Conv,
   Depthwise,
   Linear,
@@ -61,16 +60,23 @@ class InvertedResidual(nn.Module):
   def __call__(self, x: Map, train: bool) -> Map:
     inputs = x.shape[self.layout.index('C')]
     place: dict[str, Any] = {'layout': self.layout, 'dtype': self.dtype}
-    activation = ACTIVATIONS[self.activation]
-    y = x
+    y, before = x, None
     if self.expansion > 1:
       y = Pointwise(inputs * self.expansion, name='expand', **place)(y)
-      y = activation(self.norm(name='expand_norm')(y, train))
-    y = Depthwise(self.kernel, self.stride, name='depthwise', **place)(y)
-    y = activation(self.norm(name='depthwise_norm')(y, train))
-    if self.squeeze is not None:
+      before = self.norm(name='expand_norm')
+    layers = middle.Middle(
+      before,
+      Depthwise(self.kernel, self.stride, name='depthwise', **place),
+      self.norm(name='depthwise_norm'),
+      self.activation,
+    )
+    project = Pointwise(self.features, name='project', **place)
+    if self.squeeze is None:
+      y = middle.projected(layers, project, y, train)
+    else:
+      y = middle.run(layers, y, train)
       y = SqueezeExcite(self.squeeze, self.layout, name='squeeze')(y)
-    y = Pointwise(self.features, name='project', **place)(y)
+      y = project(y)
     y = self.norm(name='project_norm')(y, train)
     if self.stride == 1 and inputs == self.features:
       y = y + x

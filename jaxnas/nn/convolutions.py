@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxnas.nn import native, shifted, target, toeplitz
+from jaxnas.nn import shifted, target, toeplitz
 from jaxnas.nn.maps import Layout, Map
+from jaxnas.nn.native import dense as native
 
 # Inputs times outputs of a channel's map up to which, from kernel 5 on, one
 # dense matrix beats shifted multiply-accumulates: 4x4 maps of 1,536 channels
@@ -46,7 +47,7 @@ def dense(x_NHWC: Map, kernel_KxKxIxO: Map, *, stride: int = 1) -> Map:
   if target.backend() != 'cpu':
     return _dense(x_NHWC, kernel_KxKxIxO, stride)
   if native.takes(x_NHWC, kernel_KxKxIxO, stride):
-    return native.dense(x_NHWC, kernel_KxKxIxO)
+    return native.convolve(x_NHWC, kernel_KxKxIxO)
   return _dense_cpu(x_NHWC, kernel_KxKxIxO, stride)
 
 

@@ -1,7 +1,7 @@
 """Layers with PyTorch's default initialisation, float32 parameters."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -63,18 +63,20 @@ class Pointwise(nn.Module):
   kept: bool = True
 
   @nn.compact
+  def weights(self, inputs: int) -> Float[Array, 'I O']:
+    shape = inputs, self.features
+    return self.param('kernel', torch_uniform(inputs), shape)
+
   def __call__(self, x: Map) -> Map:
-    inputs = x.shape[self.layout.index('C')]
-    kernel = self.param(
-      'kernel', torch_uniform(inputs), (inputs, self.features)
-    )
+    kernel = self.weights(x.shape[self.layout.index('C')])
     y = convolutions.pointwise(
       x.astype(self.dtype),
       kernel.astype(self.dtype),
       stride=self.stride,
       layout=self.layout,
     )
-    return keep(y) if self.kept else y
+    # A step of NAS-Bench-Macro: 187 ms instead of 195.
+    return keep(y, padded=False) if self.kept else y
 
 
 class Depthwise(nn.Module):
@@ -86,13 +88,12 @@ class Depthwise(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
+  def weights(self, channels: int) -> Float[Array, 'K K C']:
+    shape = self.kernel, self.kernel, channels
+    return self.param('kernel', torch_uniform(self.kernel**2), shape)
+
   def __call__(self, x: Map) -> Map:
-    channels = x.shape[self.layout.index('C')]
-    kernel = self.param(
-      'kernel',
-      torch_uniform(self.kernel**2),
-      (self.kernel, self.kernel, channels),
-    )
+    kernel = self.weights(x.shape[self.layout.index('C')])
     return keep(
       convolutions.depthwise(
         x.astype(self.dtype),
@@ -126,6 +127,15 @@ class Groups:
   statistics, and so must all run the same layers."""
 
 
+class Terms(NamedTuple):
+  """Of a normalisation; None: it has none."""
+
+  affine: tuple[Float[Array, ' C'], Float[Array, ' C']] | None
+  """A gain and a bias a channel."""
+  running: Any
+  """Variables of mean and variance."""
+
+
 class Norm(nn.Module):
   """Batch normalisation, statistics in float32.
 
@@ -149,18 +159,49 @@ class Norm(nn.Module):
   EPSILON = 1e-5
 
   @nn.compact
+  def terms(self, channels: int) -> Terms:
+    """Its parameters and variables, for who normalises by other means."""
+    affine = running = None
+    if self.affine:
+      affine = (
+        self.param('scale', constant(1.0), (channels,)),
+        self.param('bias', constant(0.0), (channels,)),
+      )
+    if self.momentum is not None:
+      running = (
+        self.variable('batch_stats', 'mean', constant(0.0), (channels,)),
+        self.variable('batch_stats', 'var', constant(1.0), (channels,)),
+      )
+    return Terms(affine, running)
+
+  def by_batch(self, train: bool) -> bool:
+    """Whether statistics are the batch's own, not running ones."""
+    return train or self.momentum is None
+
+  def remember(
+    self, mean_C: Float[Array, ' C'], var_C: Float[Array, ' C'], count: int
+  ) -> None:
+    """Moves running statistics, if any, towards a batch's.
+
+    Args:
+      mean_C: of the batch.
+      var_C: of the batch, biased.
+      count: values that each is of.
+    """
+    _, running = self.terms(len(mean_C))
+    if running is None or self.is_initializing():
+      return
+    means, variances = running
+    unbiased_C = var_C * (count / max(count - 1, 1))
+    means.value += self.momentum * (mean_C - means.value)
+    variances.value += self.momentum * (unbiased_C - variances.value)
+
   def __call__(self, x: Map, train: bool) -> Map:
     shape, axis = x.shape, self.layout.index('C')
     channels, groups = shape[axis], self.groups.count
     x = x.astype(maps.at_least_float32(x.dtype))
-    running = None
-    if self.momentum is not None:
-      means = self.variable('batch_stats', 'mean', constant(0.0), (channels,))
-      variances = self.variable(
-        'batch_stats', 'var', constant(1.0), (channels,)
-      )
-      running = means, variances
-    frozen = running if running and not train else None
+    affine, running = self.terms(channels)
+    frozen = None if self.by_batch(train) else running
     batch, apart = self.layout.index('N'), {axis}
     if groups > 1 and not frozen:
       x = x.reshape(*shape[:batch], groups, -1, *shape[batch + 1 :])
@@ -179,19 +220,10 @@ class Norm(nn.Module):
         count *= jax.lax.axis_size(self.groups.axis)
       mean, square = keep(mean), keep(square)
       var = jnp.maximum(square - mean * mean, 0)
-      if running and not self.is_initializing():
-        means, variances = running
-        unbiased = var * (count / max(count - 1, 1))
-        means.value += self.momentum * (mean.mean(others) - means.value)
-        variances.value += self.momentum * (
-          unbiased.mean(others) - variances.value
-        )
+      self.remember(mean.mean(others), var.mean(others), count)
     scale = jax.lax.rsqrt(var + self.EPSILON)
     shift = -mean * scale
-    if self.affine:
-      gain, bias = (
-        jnp.expand_dims(self.param(name, constant(value), (channels,)), others)
-        for name, value in (('scale', 1.0), ('bias', 0.0))
-      )
+    if affine is not None:
+      gain, bias = (jnp.expand_dims(each, others) for each in affine)
       scale, shift = scale * gain, shift * gain + bias
     return (x * scale + shift).reshape(shape).astype(self.dtype)

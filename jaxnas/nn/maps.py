@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnas.nn import target
+from jaxnas.nn.native import relayout as native
 
 Layout = Literal['NHWC', 'CHWN']
 Map = Float[Array, '_ _ _ _']
@@ -25,6 +26,8 @@ def relayout(x: Map, before: Layout, after: Layout) -> Map:
   if before == after:
     return x
   # NHWC -> CHWN and back are both this exchange of the first and last axis.
+  if native.takes(x):
+    return native.relayout(x)
   return jnp.transpose(x, (3, 1, 2, 0))
 
 

@@ -3,7 +3,7 @@
 The gradient of `lax.switch` keeps the union of all branches' residuals, each
 in an array of its own. Recomputing whole branches instead is one forward pass
 more. Here what a branch marks by `keep` is kept, in slots that all branches
-share, and all else is computed again.
+share, and all else is computed again; so is what would fill a slot in part.
 """
 
 import contextlib
@@ -20,32 +20,49 @@ from jax import lax
 from jaxtyping import Array, Int
 
 Branch = Callable[..., Any]
-# Of each type, the sizes of flat arrays, the largest first.
-Slots = dict[Any, list[int]]
+# Of each type by name, the sizes of flat arrays, the largest first.
+Slots = dict[str, list[int]]
+# Of a branch's arrays the type and number of the slot; None: not kept.
+Places = list[tuple[str, int] | None]
 # What `keep` does while a branch is traced; outside of one it does nothing.
-_keeping = contextvars.ContextVar[Callable[[Array], Array] | None](
+_keeping = contextvars.ContextVar[Callable[[Array, bool], Array] | None](
   'keeping', default=None
 )
+
+
+@struct.dataclass
+class Kept:
+  """An array or its shape, as marked by `keep`."""
+
+  array: Any
+  padded: bool = struct.field(pytree_node=False)
+
+  @property
+  def size(self) -> int:
+    return math.prod(self.array.shape)
 
 
 @struct.dataclass
 class Shapes:
   """Of what each branch keeps; no data of the program."""
 
-  of_branches: tuple[tuple[jax.ShapeDtypeStruct, ...], ...] = struct.field(
-    pytree_node=False
-  )
+  of_branches: tuple[tuple[Kept, ...], ...] = struct.field(pytree_node=False)
 
 
-def keep(x: Array) -> Array:
+def keep(x: Array, *, padded: bool = True) -> Array:
   """Marks what a gradient keeps; all else in a branch is computed again.
 
   Results of convolutions and the sums of normalisation are marked: what
   lies between them is a few operations a value, which fuse with what reads
   it.
+
+  Args:
+    x: any array.
+    padded: keep it in a slot of another size, too. What is made by fewer
+      operations a value than it takes to pad and to cut had better not.
   """
   keeping = _keeping.get()
-  return x if keeping is None else keeping(x)
+  return x if keeping is None else keeping(x, padded)
 
 
 def switch(
@@ -103,7 +120,7 @@ def switch(
 
 
 @contextlib.contextmanager
-def _keep_by(keeping: Callable[[Array], Array]) -> Iterator[None]:
+def _keep_by(keeping: Callable[[Array, bool], Array]) -> Iterator[None]:
   token = _keeping.set(keeping)
   try:
     yield
@@ -115,10 +132,10 @@ def _recorded(branch: Branch) -> Branch:
   """(*operands) -> (result, what it keeps)."""
 
   def run(*operands):
-    kept: list[Array] = []
+    kept: list[Kept] = []
 
-    def record(x: Array) -> Array:
-      kept.append(x)
+    def record(x: Array, padded: bool) -> Array:
+      kept.append(Kept(x, padded))
       return x
 
     with _keep_by(record):
@@ -127,21 +144,23 @@ def _recorded(branch: Branch) -> Branch:
   return run
 
 
-def _kept(
-  branch: Branch, operands: Sequence[Any]
-) -> tuple[jax.ShapeDtypeStruct, ...]:
-  return tuple(
-    jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    for leaf in jax.eval_shape(_recorded(branch), *operands)[1]
-  )
+def _kept(branch: Branch, operands: Sequence[Any]) -> tuple[Kept, ...]:
+  """Shapes of what a branch marks."""
+  return tuple(jax.eval_shape(_recorded(branch), *operands)[1])
 
 
-def _replayed(branch: Branch, kept: Sequence[Array]) -> Branch:
+def _replayed(branch: Branch, kept: Sequence[Array | None]) -> Branch:
   """The same values and gradient, from what was kept."""
 
   def run(*operands):
     stored = iter(kept)
-    with _keep_by(lambda x: _replaced(x, next(stored))):
+
+    def replace(x: Array, padded: bool) -> Array:
+      del padded
+      by = next(stored)
+      return x if by is None else _replaced(x, by)
+
+    with _keep_by(replace):
       return branch(*operands)
 
   return run
@@ -157,24 +176,24 @@ def _replaced(x: Array, by: Array) -> Array:
 _replaced.defvjp(lambda x, by: (by, None), lambda _, g: (g, None))
 
 
-def _by_type(arrays: Sequence[Any]) -> dict[Any, list[int]]:
+def _by_type(kept: Sequence[Kept]) -> dict[str, list[int]]:
   """Indices of arrays of each type, the largest first."""
-  types = sorted({array.dtype for array in arrays}, key=str)
+  types = [str(each.array.dtype) for each in kept]
   return {
     dtype: sorted(
-      (i for i, array in enumerate(arrays) if array.dtype == dtype),
-      key=lambda i: -math.prod(arrays[i].shape),
+      (i for i, each in enumerate(types) if each == dtype),
+      key=lambda i: -kept[i].size,
     )
-    for dtype in types
+    for dtype in sorted(set(types))
   }
 
 
-def _slots(kept: Sequence[Sequence[Any]]) -> Slots:
+def _slots(of_branches: Sequence[Sequence[Kept]]) -> Slots:
   """The k-th is as large as the k-th largest array of any branch."""
   slots: Slots = {}
-  for of_branch in kept:
-    for dtype, indices in _by_type(of_branch).items():
-      sizes = [math.prod(of_branch[i].shape) for i in indices]
+  for kept in of_branches:
+    for dtype, indices in _by_type(kept).items():
+      sizes = [kept[i].size for i in indices]
       slots[dtype] = [
         max(pair)
         for pair in itertools.zip_longest(
@@ -184,24 +203,43 @@ def _slots(kept: Sequence[Sequence[Any]]) -> Slots:
   return slots
 
 
-def _packed(kept: Sequence[Array], slots: Slots) -> list[list[Array]]:
-  by_type = _by_type(kept)
-  return [
-    [
-      jnp.pad(kept[index].ravel(), (0, size - kept[index].size))
-      if index is not None
-      else jnp.zeros(size, dtype)
-      for index, size in itertools.zip_longest(by_type.get(dtype, []), sizes)
-    ]
-    for dtype, sizes in slots.items()
-  ]
-
-
-def _unpacked(packed: list[list[Array]], kept: Sequence[Any]) -> list[Array]:
-  arrays = {slots[0].dtype: slots for slots in packed}
-  out: list[Any] = [None] * len(kept)
+def _places(kept: Sequence[Kept], slots: Slots) -> Places:
+  """The largest first, each has the smallest free slot that it fits in."""
+  places: Places = [None] * len(kept)
   for dtype, indices in _by_type(kept).items():
-    for i, slot in zip(indices, arrays[dtype], strict=False):
-      shape = kept[i].shape
-      out[i] = slot[: math.prod(shape)].reshape(shape)
-  return out
+    free = [*enumerate(slots[dtype])]
+    for i in indices:
+      slot, size = next(
+        each for each in reversed(free) if each[1] >= kept[i].size
+      )
+      free.remove((slot, size))
+      if kept[i].padded or size == kept[i].size:
+        places[i] = dtype, slot
+  return places
+
+
+def _packed(kept: Sequence[Kept], slots: Slots) -> dict[str, list[Array]]:
+  packed = {
+    dtype: [jnp.zeros(size, dtype) for size in sizes]
+    for dtype, sizes in slots.items()
+  }
+  for each, place in zip(kept, _places(kept, slots), strict=True):
+    if place is not None:
+      dtype, slot = place
+      rest = slots[dtype][slot] - each.size
+      packed[dtype][slot] = jnp.pad(each.array.ravel(), (0, rest))
+  return packed
+
+
+def _unpacked(
+  packed: dict[str, list[Array]], kept: Sequence[Kept]
+) -> list[Array | None]:
+  slots = {dtype: [x.size for x in arrays] for dtype, arrays in packed.items()}
+
+  def array(each: Kept, place: tuple[str, int] | None) -> Array | None:
+    if place is None:
+      return None
+    dtype, slot = place
+    return packed[dtype][slot][: each.size].reshape(each.array.shape)
+
+  return [*map(array, kept, _places(kept, slots))]

@@ -17,22 +17,26 @@ import jax
 
 from jaxnas import caches
 
-SOURCE = Path(__file__).with_name('convolution.cc')
-# Of the source, and of XLA's registry.
-TARGETS = ('jaxnas_convolve', 'jaxnas_kernel_gradient')
+FOLDER = Path(__file__).parent
+# Of each source what XLA's registry gets.
+TARGETS = {
+  'dense': ('jaxnas_convolve', 'jaxnas_kernel_gradient'),
+  'middle': ('jaxnas_middle', 'jaxnas_middle_gradient'),
+  'relayout': ('jaxnas_relayout',),
+}
 BUILD_S = 120
 
 
 @functools.cache
-def available() -> bool:
-  """Whether XLA knows the library's functions, which it is told of here.
+def available(source: str) -> bool:
+  """Whether XLA knows a source's functions, which it is told of here.
 
   False without a C++ compiler; with a warning where there is one that fails.
   """
   if (compiler := shutil.which(os.environ.get('CXX', 'c++'))) is None:
     return False
   try:
-    library = _library(compiler)
+    library = _library(FOLDER / f'{source}.cc', compiler)
   except (OSError, subprocess.SubprocessError) as error:
     failed = isinstance(error, subprocess.CalledProcessError)
     said = (failed and error.stderr.strip()) or str(error)
@@ -42,14 +46,14 @@ def available() -> bool:
       stacklevel=2,
     )
     return False
-  for name in TARGETS:
+  for name in TARGETS[source]:
     jax.ffi.register_ffi_target(
       name, jax.ffi.pycapsule(getattr(library, name)), platform='cpu'
     )
   return True
 
 
-def _library(compiler: str) -> ctypes.CDLL:
+def _library(source: Path, compiler: str) -> ctypes.CDLL:
   """For this machine, from the cache or the compiler.
 
   Raises OSError or subprocess.SubprocessError.
@@ -57,12 +61,13 @@ def _library(compiler: str) -> ctypes.CDLL:
   tune = '-march=native' if platform.machine() == 'x86_64' else '-mcpu=native'
   command = [
     *(compiler, '-std=c++17', '-O3', tune, '-ffp-contract=fast', '-w'),
-    *('-fPIC', '-shared', f'-I{jax.ffi.include_dir()}', str(SOURCE)),
+    *('-fPIC', '-shared', f'-I{jax.ffi.include_dir()}', str(source)),
   ]
   version = importlib.metadata.version('jaxlib')
-  parts = SOURCE.read_text(), ' '.join(command), version, _cpu()
+  texts = [file.read_text() for file in (source, *sorted(FOLDER.glob('*.h')))]
+  parts = *texts, ' '.join(command), version, _cpu()
   key = hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
-  kept = caches.folder('native') / f'convolution-{key}.so'
+  kept = caches.folder('native') / f'{source.stem}-{key}.so'
   if kept.exists():
     return ctypes.CDLL(str(kept))
   with contextlib.suppress(OSError):

@@ -1,46 +1,20 @@
 // KxK convolution of NHWC maps with stride 1 and padding K / 2, in float32,
 // and the gradient of its kernel. Vectors hold output channels.
 
-#include <algorithm>
-#include <atomic>
-#include <condition_variable>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <mutex>
 #include <vector>
 
-#include "xla/ffi/api/ffi.h"
+#include "vectors.h"
 
 namespace ffi = xla::ffi;
 
+namespace jaxnas {
 namespace {
 
 using Map = ffi::Buffer<ffi::F32, 4>;
 using Result = ffi::ResultBuffer<ffi::F32, 4>;
 
-#if defined(__AVX512F__)
-constexpr int64_t kLanes = 16;
-constexpr int kPixels = 16;
-#elif defined(__AVX__)
-constexpr int64_t kLanes = 8;
-constexpr int kPixels = 8;
-#else
-constexpr int64_t kLanes = 4;
-constexpr int kPixels = 8;
-#endif
-
-typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
-
-inline Vector Load(const float* from) {
-  Vector value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-
-inline void Store(float* to, Vector value) {
-  std::memcpy(to, &value, sizeof(value));
-}
+// Neighbours whose sums fill the registers.
+constexpr int kPixels = kLanes == 16 ? 16 : 8;
 
 struct Shape {
   int64_t batch, height, width, inputs, outputs, k;
@@ -49,36 +23,6 @@ struct Shape {
   int64_t padded_row() const { return padded_width() * inputs; }
   int64_t padded_image() const { return (height + 2 * pad()) * padded_row(); }
 };
-
-// Runs work(0) .. work(count - 1) on all threads. The caller takes part, and
-// waits for no task that has not begun: with all threads in here none hangs.
-template <typename Work>
-void ForEach(ffi::ThreadPool pool, int64_t count, const Work& work) {
-  struct State {
-    std::atomic<int64_t> next{0};
-    std::atomic<int64_t> done{0};
-    std::mutex mutex;
-    std::condition_variable finished;
-  };
-  auto state = std::make_shared<State>();
-  const Work* job = &work;
-  auto run = [state, job, count] {
-    for (;;) {
-      int64_t index = state->next.fetch_add(1);
-      if (index >= count) return;
-      (*job)(index);
-      if (state->done.fetch_add(1) + 1 == count) {
-        std::lock_guard<std::mutex> lock(state->mutex);
-        state->finished.notify_all();
-      }
-    }
-  };
-  int64_t helpers = std::min(pool.num_threads(), count) - 1;
-  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(run)(run));
-  run();
-  std::unique_lock<std::mutex> lock(state->mutex);
-  state->finished.wait(lock, [&] { return state->done.load() == count; });
-}
 
 // An image with zeros around it, this thread's until it asks for the next.
 const float* Padded(const Shape& s, const float* x) {
@@ -230,17 +174,18 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Map x, Map g, Result out) {
 }
 
 }  // namespace
+}  // namespace jaxnas
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_convolve, Convolve,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_convolve, jaxnas::Convolve,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .Arg<Map>()
-                                  .Arg<Map>()
-                                  .Ret<Map>());
+                                  .Arg<jaxnas::Map>()
+                                  .Arg<jaxnas::Map>()
+                                  .Ret<jaxnas::Map>());
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_kernel_gradient, KernelGradient,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_kernel_gradient, jaxnas::KernelGradient,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
-                                  .Arg<Map>()
-                                  .Arg<Map>()
-                                  .Ret<Map>());
+                                  .Arg<jaxnas::Map>()
+                                  .Arg<jaxnas::Map>()
+                                  .Ret<jaxnas::Map>());

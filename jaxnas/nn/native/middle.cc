@@ -1,0 +1,312 @@
+// The middle of an inverted residual block on CHWN maps, in float32: normalise,
+// activate, convolve each channel alone, normalise, activate; and its gradient.
+// A channel is a task: what lies between its input and result stays in the
+// cache of one core.
+
+#include <cmath>
+#include <vector>
+
+#include "activations.h"
+#include "depthwise.h"
+#include "vectors.h"
+
+namespace ffi = xla::ffi;
+
+namespace jaxnas {
+namespace {
+
+using Map = ffi::Buffer<ffi::F32, 4>;
+using Kernel = ffi::Buffer<ffi::F32, 3>;
+using Terms = ffi::Buffer<ffi::F32, 2>;
+
+// Normalisation of one channel: x * scale + shift.
+struct Norm {
+  float mean = 0, variance = 0, rate = 1, scale = 1, shift = 0;
+  int64_t count = 0;
+
+  Norm() = default;
+
+  Norm(const float* x, int64_t count, float gain, float bias, float epsilon)
+      : count(count) {
+    mean = Sum(x, count, [](auto value) { return value; }) / count;
+    variance = Sum(x, count, [&](auto value) {
+                 auto apart = value - mean;
+                 return apart * apart;
+               }) / count;
+    rate = 1 / std::sqrt(variance + epsilon);
+    scale = rate * gain;
+    shift = bias - mean * scale;
+  }
+
+  template <typename Value>
+  static float Sum(const float* x, int64_t count, const Value& value) {
+    // Four sums, as each addition waits for the one before it.
+    Sums sums[4];
+    int64_t i = 0;
+    for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+      for (int j = 0; j < 4; ++j) {
+        sums[j].Add(value(Load(x + i + j * kLanes)));
+      }
+    }
+    ByVectors(count - i, [&](int64_t j, auto v) {
+      sums[0].Add(value(Load<decltype(v)>(x + i + j)));
+    });
+    return sums[0].Total() + sums[1].Total() + sums[2].Total() +
+           sums[3].Total();
+  }
+
+  template <int Activation, typename V>
+  V Activate(V x) const {
+    return Activated<Activation>(x * scale + shift);
+  }
+
+  // Gradients of x, gain and bias, from that of the activated map. `pieces`
+  // calls work(offset in x, in g, in each, in dx, count) for all of the map;
+  // `each` is for what is between.
+  template <int Activation, typename Pieces>
+  void Pull(const Pieces& pieces, const float* x, const float* g, float* each,
+            float* dx, float* dgain, float* dbias) const {
+    Sums sum, product;
+    pieces([&](int64_t at, int64_t g_at, int64_t each_at, int64_t,
+               int64_t count) {
+      ByVectors(count, [&](int64_t i, auto v) {
+        using V = decltype(v);
+        V value = Load<V>(x + at + i);
+        V pulled = Load<V>(g + g_at + i) *
+                   Slope<Activation>(value * scale + shift);
+        sum.Add(pulled);
+        product.Add(pulled * ((value - mean) * rate));
+        Store(each + each_at + i, pulled);
+      });
+    });
+    *dgain = product.Total();
+    *dbias = sum.Total();
+    float slope = *dgain / count, level = *dbias / count;
+    pieces([&](int64_t at, int64_t, int64_t each_at, int64_t dx_at,
+               int64_t count) {
+      ByVectors(count, [&](int64_t i, auto v) {
+        using V = decltype(v);
+        V apart = (Load<V>(x + at + i) - mean) * rate;
+        V pulled = Load<V>(each + each_at + i);
+        Store(dx + dx_at + i, (pulled - level - apart * slope) * scale);
+      });
+    });
+  }
+};
+
+// What is the same for all channels.
+struct Middle {
+  Shape s;
+  Depthwise depthwise;
+  bool normed;
+  float epsilon;
+  const float* x;
+  const float* kernel;
+  // Rows of one number a channel: gain and bias before, gain and bias after.
+  const float* terms;
+
+  float term(int row, int64_t c) const { return terms[row * s.channels + c]; }
+};
+
+// One channel, in buffers that a core keeps.
+struct Channel {
+  const Middle& m;
+  const Shape& s;
+  const int64_t c;
+  const float* x;
+  float taps[kLargest * kLargest];
+  Norm before, after;
+  std::vector<float>&padded, &result;
+
+  Channel(const Middle& m, int64_t c)
+      : m(m),
+        s(m.s),
+        c(c),
+        x(m.x + c * m.s.size()),
+        padded(Buffer<0>()),
+        result(Buffer<1>()) {
+    for (int64_t tap = 0; tap < s.k * s.k; ++tap) {
+      taps[tap] = m.kernel[tap * s.channels + c];
+    }
+    if (m.normed) {
+      before = Norm(x, s.size(), m.term(0, c), m.term(1, c), m.epsilon);
+    }
+  }
+
+  template <int Number>
+  static std::vector<float>& Buffer() {
+    thread_local std::vector<float> buffer;
+    return buffer;
+  }
+
+  // Calls work(offset in a map, in a padded map, count) for all of it.
+  template <typename Work>
+  void ForPieces(const Work& work) const {
+    for (int64_t h = 0; h < s.height; ++h) s.ForPieces(h, work);
+  }
+
+  // The result, and what stands before its last normalisation in `result`.
+  template <int Activation>
+  void Run(float* out) {
+    padded.assign(s.padded(), 0.0f);
+    result.resize(s.out_size());
+    ForPieces([&](int64_t from, int64_t to, int64_t count) {
+      ByVectors(count, [&](int64_t i, auto v) {
+        auto value = Load<decltype(v)>(x + from + i);
+        if (m.normed) value = before.Activate<Activation>(value);
+        Store(padded.data() + to + i, value);
+      });
+    });
+    m.depthwise.convolve(s, padded.data(), taps, result.data());
+    after = Norm(result.data(), s.out_size(), m.term(2, c), m.term(3, c),
+                 m.epsilon);
+    ByVectors(s.out_size(), [&](int64_t i, auto v) {
+      auto value = Load<decltype(v)>(result.data() + i);
+      Store(out + i, after.Activate<Activation>(value));
+    });
+  }
+
+  // Gradients of the input, the taps and the four terms, after `Run`.
+  template <int Activation>
+  void Pull(const float* g, float* dx, float* dtaps, float* dterms) const {
+    std::vector<float>&gradient = Buffer<2>(), &pulled = Buffer<3>();
+    gradient.assign(s.out_height() * s.result_row() + s.reach(), 0.0f);
+    pulled.resize(s.padded());
+    after.Pull<Activation>(
+        [&](const auto& work) {
+          for (int64_t h = 0; h < s.out_height(); ++h) {
+            int64_t from = h * s.out_row();
+            int64_t to = h * s.result_row() + s.reach();
+            work(from, from, to, to, s.out_row());
+          }
+        },
+        result.data(), g, gradient.data(), gradient.data(), dterms + 2,
+        dterms + 3);
+    m.depthwise.kernel_gradient(s, padded.data(), gradient.data(), dtaps);
+    m.depthwise.pull(s, gradient.data(), taps, pulled.data());
+    if (!m.normed) {
+      dterms[0] = dterms[1] = 0;
+      ForPieces([&](int64_t at, int64_t from, int64_t count) {
+        std::copy_n(pulled.data() + from, count, dx + at);
+      });
+      return;
+    }
+    before.Pull<Activation>(
+        [&](const auto& work) {
+          ForPieces([&](int64_t at, int64_t from, int64_t count) {
+            work(at, from, from, at, count);
+          });
+        },
+        x, pulled.data(), pulled.data(), dx, dterms, dterms + 1);
+  }
+};
+
+// Calls work(m, the activation as a type), or says what there is not.
+template <typename Work>
+ffi::Error With(Map x, Kernel kernel, Terms terms, int64_t stride,
+                int64_t activation, bool normed, float epsilon,
+                const Work& work) {
+  int64_t k = kernel.dimensions()[0];
+  if (k != 3 && k != 5 && k != 7) {
+    return ffi::Error::InvalidArgument("kernels are 3, 5 or 7 wide");
+  }
+  Middle m{Shape(x.dimensions(), k, stride),
+           k == 3   ? Depthwise::Of<3>()
+           : k == 5 ? Depthwise::Of<5>()
+                    : Depthwise::Of<7>(),
+           normed,
+           epsilon,
+           x.typed_data(),
+           kernel.typed_data(),
+           terms.typed_data()};
+  switch (activation) {
+    case kReLU: work(m, std::integral_constant<int, kReLU>()); break;
+    case kReLU6: work(m, std::integral_constant<int, kReLU6>()); break;
+    case kHardSwish: work(m, std::integral_constant<int, kHardSwish>()); break;
+    default: return ffi::Error::InvalidArgument("no such activation");
+  }
+  return ffi::Error::Success();
+}
+
+// Statistics are rows, too: mean and variance before, and after.
+ffi::Error Forward(ffi::ThreadPool pool, Map x, Kernel kernel, Terms terms,
+                   ffi::Result<Map> out, ffi::Result<Terms> statistics,
+                   int64_t stride, int64_t activation, bool normed,
+                   float epsilon) {
+  float* to = out->typed_data();
+  float* rows = statistics->typed_data();
+  auto run = [&](const Middle& m, auto kind) {
+    int64_t channels = m.s.channels;
+    ForEach(pool, channels, [&](int64_t c) {
+      Channel channel(m, c);
+      channel.Run<kind()>(to + c * m.s.out_size());
+      rows[c] = channel.before.mean;
+      rows[channels + c] = channel.before.variance;
+      rows[2 * channels + c] = channel.after.mean;
+      rows[3 * channels + c] = channel.after.variance;
+    });
+  };
+  return With(x, kernel, terms, stride, activation, normed, epsilon, run);
+}
+
+// Gives the map that `Forward` does, too.
+ffi::Error Backward(ffi::ThreadPool pool, Map x, Kernel kernel, Terms terms,
+                    Map g, ffi::Result<Map> dx, ffi::Result<Kernel> dkernel,
+                    ffi::Result<Terms> dterms, ffi::Result<Map> out,
+                    int64_t stride, int64_t activation, bool normed,
+                    float epsilon) {
+  const float* from = g.typed_data();
+  float* to = out->typed_data();
+  float* to_x = dx->typed_data();
+  float* to_kernel = dkernel->typed_data();
+  float* to_terms = dterms->typed_data();
+  auto run = [&](const Middle& m, auto kind) {
+    int64_t channels = m.s.channels, size = m.s.out_size();
+    ForEach(pool, channels, [&](int64_t c) {
+      float of_taps[kLargest * kLargest], of_terms[4];
+      Channel channel(m, c);
+      channel.Run<kind()>(to + c * size);
+      channel.Pull<kind()>(from + c * size, to_x + c * m.s.size(), of_taps,
+                           of_terms);
+      for (int64_t tap = 0; tap < m.s.k * m.s.k; ++tap) {
+        to_kernel[tap * channels + c] = of_taps[tap];
+      }
+      for (int row = 0; row < 4; ++row) {
+        to_terms[row * channels + c] = of_terms[row];
+      }
+    });
+  };
+  return With(x, kernel, terms, stride, activation, normed, epsilon, run);
+}
+
+}  // namespace
+}  // namespace jaxnas
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_middle, jaxnas::Forward,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<jaxnas::Map>()
+                                  .Arg<jaxnas::Kernel>()
+                                  .Arg<jaxnas::Terms>()
+                                  .Ret<jaxnas::Map>()
+                                  .Ret<jaxnas::Terms>()
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("activation")
+                                  .Attr<bool>("normed")
+                                  .Attr<float>("epsilon"));
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_middle_gradient, jaxnas::Backward,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<jaxnas::Map>()
+                                  .Arg<jaxnas::Kernel>()
+                                  .Arg<jaxnas::Terms>()
+                                  .Arg<jaxnas::Map>()
+                                  .Ret<jaxnas::Map>()
+                                  .Ret<jaxnas::Kernel>()
+                                  .Ret<jaxnas::Terms>()
+                                  .Ret<jaxnas::Map>()
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("activation")
+                                  .Attr<bool>("normed")
+                                  .Attr<float>("epsilon"));

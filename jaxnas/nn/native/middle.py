@@ -1,0 +1,156 @@
+"""The middle of an inverted residual block, on CHWN maps.
+
+Normalise by the batch's statistics, activate, convolve each channel alone,
+normalise, activate. Channels have nothing to do with each other, so that one
+lies in a core's cache from beginning to end: XLA reads and writes the map from
+memory a dozen times. On 2 cores with AVX-512 a training step of NAS-Bench-Macro
+takes 160 ms instead of 219.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxnas.nn import native
+from jaxnas.nn.maps import Map
+
+# As numbered in C++.
+ACTIVATIONS = ('relu', 'relu6', 'hard_swish')
+KERNELS = (3, 5, 7)
+
+Terms = Float[Array, '4 C']
+
+
+class Options(NamedTuple):
+  """Of the layers.
+
+  Args:
+    stride: of the convolution.
+    activation: by name.
+    normed: there is a normalisation and an activation before the convolution.
+    epsilon: of normalisation.
+  """
+
+  stride: int
+  activation: str
+  normed: bool
+  epsilon: float
+
+
+def takes(x: Map, kernel: Array, activation: str) -> bool:
+  """Whether `middle` and `projected` do this one."""
+  return (
+    len(kernel) in KERNELS
+    and activation in ACTIVATIONS
+    and native.serves('middle', x, kernel)
+  )
+
+
+def middle(
+  x_CHWN: Map,
+  kernel_KxKxC: Float[Array, 'K K C'],
+  terms_4xC: Terms,
+  options: Options,
+) -> tuple[Map, Terms]:
+  """(result, statistics), where `takes` says so.
+
+  Args:
+    x_CHWN: the map.
+    kernel_KxKxC: of the convolution, with padding K // 2.
+    terms_4xC: gain and bias before the convolution, gain and bias after it.
+    options: of the layers.
+
+  Returns:
+    The map, and mean and biased variance before and after the convolution,
+    through which no gradient flows.
+  """
+
+  @jax.custom_vjp
+  def run(x, kernel, terms):
+    return _result(x, kernel, terms, options)
+
+  def forward(x, kernel, terms):
+    return run(x, kernel, terms), (x, kernel, terms)
+
+  def backward(saved, gradients):
+    x, kernel, terms = saved
+    return _gradients(x, kernel, terms, gradients[0], options)[:3]
+
+  run.defvjp(forward, backward)
+  return run(x_CHWN, kernel_KxKxC, terms_4xC)
+
+
+def projected(
+  project_CxO: Float[Array, 'C O'],
+  x_CHWN: Map,
+  kernel_KxKxC: Float[Array, 'K K C'],
+  terms_4xC: Terms,
+  options: Options,
+) -> tuple[Map, Terms]:
+  """(project_CxO.T @ result, statistics) of `middle`.
+
+  What a gradient needs of that result, it makes beside its own: in a switch,
+  which does not keep it, a step of NAS-Bench-Macro takes 8 ms less of 187.
+  """
+
+  @jax.custom_vjp
+  def run(project_CxO, x, kernel, terms):
+    out, statistics_4xC = _result(x, kernel, terms, options)
+    y_OxM = project_CxO.T @ out.reshape(len(out), -1)
+    return y_OxM.reshape(-1, *out.shape[1:]), statistics_4xC
+
+  def forward(project_CxO, x, kernel, terms):
+    return run(project_CxO, x, kernel, terms), (project_CxO, x, kernel, terms)
+
+  def backward(saved, gradients):
+    project_CxO, x, kernel, terms = saved
+    g = gradients[0]
+    g_OxM = g.reshape(len(g), -1)
+    g_CHWN = (project_CxO @ g_OxM).reshape(-1, *g.shape[1:])
+    *pulled, out = _gradients(x, kernel, terms, g_CHWN, options)
+    return out.reshape(len(out), -1) @ g_OxM.T, *pulled
+
+  run.defvjp(forward, backward)
+  return run(project_CxO, x_CHWN, kernel_KxKxC, terms_4xC)
+
+
+def _result(
+  x: Map, kernel: Array, terms: Terms, options: Options
+) -> tuple[Map, Terms]:
+  channels, *sides, batch = x.shape
+  outs = [(side - 1) // options.stride + 1 for side in sides]
+  shapes = (channels, *outs, batch), (4, channels)
+  return _call('jaxnas_middle', shapes, (x, kernel, terms), options)
+
+
+def _gradients(
+  x: Map, kernel: Array, terms: Terms, g: Map, options: Options
+) -> tuple[Map, Array, Terms, Map]:
+  """Of the first three; and the result, which g is the gradient of."""
+  shapes = x.shape, kernel.shape, terms.shape, g.shape
+  return _call('jaxnas_middle_gradient', shapes, (x, kernel, terms, g), options)
+
+
+def _call(
+  name: str,
+  shapes: tuple[tuple[int, ...], ...],
+  operands: tuple[Array, ...],
+  options: Options,
+) -> Any:
+  call = jax.ffi.ffi_call(
+    name,
+    [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+    vmap_method='sequential',
+  )
+  return tuple(
+    call(
+      *operands,
+      stride=np.int64(options.stride),
+      activation=np.int64(ACTIVATIONS.index(options.activation)),
+      normed=options.normed,
+      epsilon=np.float32(options.epsilon),
+    )
+  )

