@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnas.density import rows
 from jaxnas.nn import convolutions, maps, native
 from jaxnas.nn.blocks import InvertedResidual
 from jaxnas.nn.layers import ACTIVATIONS, Conv, Groups, Norm
-from jaxnas.nn.native import dense, library
+from jaxnas.nn.native import dense, library, unit_sum
 from jaxnas.nn.native.middle import KERNELS
 
 COMPILED = pytest.mark.skipif(
@@ -228,6 +229,30 @@ def test_a_map_is_laid_out_as_by_xla(shape):
   np.testing.assert_array_equal(out, x.transpose(3, 1, 2, 0))
   np.testing.assert_array_equal(*pull(out), x)
   assert 'ffi_call' in str(jax.make_jaxpr(pull)(out))
+
+
+@COMPILED
+@pytest.mark.parametrize('shape', [(1, 3), (7, 64), (50, 1003)])
+def test_a_sum_of_unit_vectors_is_that_of_xla(shape):
+  """Of zeros, and of what float32 can't hold the square of, too."""
+  rows_AxD = normal(0, *shape)
+  if len(rows_AxD) > 1:
+    rows_AxD = rows_AxD.at[1].set(0).at[2].mul(1e-25).at[3].mul(1e30)
+  assert unit_sum.takes(rows_AxD)
+  ours, theirs = unit_sum.unit_sum(rows_AxD), rows.unit_sum(rows_AxD)
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
+  assert np.count_nonzero(ours[1]) == shape[0] - (shape[0] > 1)
+
+
+@COMPILED
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_has_no_length(value):
+  rows_AxD = jnp.ones((3, 40)).at[1, 37].set(value)
+  assert unit_sum.takes(rows_AxD)
+  np.testing.assert_array_equal(
+    jnp.isfinite(unit_sum.unit_sum(rows_AxD)[1]), [True, False, True]
+  )
 
 
 RUN = """

@@ -84,6 +84,24 @@ def test_what_is_kept_is_not_computed_again():
   assert products(packed.switch, lambda x: x) == 8 * blocks
 
 
+def unpadded(x):
+  return keep(x, padded=False)
+
+
+@pytest.mark.parametrize('index', range(len(WIDTHS)))
+def test_what_does_not_fill_a_slot_can_be_computed_again(index):
+  """The wide product of all but the widest; others have slots of their size."""
+  assert products(packed.switch, unpadded) == 6 * len(WIDTHS) + 2
+  found, wanted = (
+    jax.value_and_grad(loss(packed.switch, mark), argnums=(1, 2))(
+      jnp.int32(index), x_Rx4, parameters()
+    )
+    for mark in (unpadded, keep)
+  )
+  for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_slots_are_as_large_as_the_largest_branch_needs():
   params = parameters()
   residuals = jax.eval_shape(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxnas.density.distances import HIGHEST, length
 from jaxnas.density.streaming import NotFinite, at_least_two
+from jaxnas.nn.native import unit_sum as native
 
 # Rows at a time: of 100,000 numbers each, 8 or 32 take a tenth longer.
 ROWS = 16
@@ -43,6 +44,16 @@ def mean_cosine_distance(
 @jax.jit
 def _products(f_AxD: Float[Array, 'A D']) -> tuple[Array, Array, Array]:
   """(<u_a, sum_i u_i>, <u_a, u_a>, whether finite) of unit vectors u."""
+  summed = native.unit_sum if native.takes(f_AxD) else unit_sum
+  sum_D, scale_A = summed(f_AxD)
+  product_A = scale_A * jnp.matmul(f_AxD, sum_D, precision=HIGHEST)
+  return product_A, scale_A > 0, jnp.isfinite(scale_A)
+
+
+def unit_sum(
+  f_AxD: Float[Array, 'A D'],
+) -> tuple[Float[Array, ' D'], Float[Array, ' A']]:
+  """The sum of rows by their lengths, and the inverse of these."""
   count, rows = len(f_AxD), min(ROWS, len(f_AxD))
   blocks = -(-count // rows)
 
@@ -61,9 +72,7 @@ def _products(f_AxD: Float[Array, 'A D']) -> tuple[Array, Array, Array]:
     add, jnp.zeros(f_AxD.shape[1]), jnp.arange(blocks)
   )
   last = count - (blocks - 1) * rows
-  scale_A = jnp.append(scale_BxC[:-1].ravel(), scale_BxC[-1, rows - last :])
-  product_A = scale_A * jnp.matmul(f_AxD, sum_D, precision=HIGHEST)
-  return product_A, scale_A > 0, jnp.isfinite(scale_A)
+  return sum_D, jnp.append(scale_BxC[:-1].ravel(), scale_BxC[-1, rows - last :])
 
 
 def _inverse_lengths(f_CxD: Float[Array, 'C D']) -> Float[Array, ' C']:

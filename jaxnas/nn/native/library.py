@@ -23,6 +23,7 @@ TARGETS = {
   'dense': ('jaxnas_convolve', 'jaxnas_kernel_gradient'),
   'middle': ('jaxnas_middle', 'jaxnas_middle_gradient'),
   'relayout': ('jaxnas_relayout',),
+  'unit_sum': ('jaxnas_unit_sum',),
 }
 BUILD_S = 120
 
@@ -39,10 +40,11 @@ def available(source: str) -> bool:
     library = _library(FOLDER / f'{source}.cc', compiler)
   except (OSError, subprocess.SubprocessError) as error:
     failed = isinstance(error, subprocess.CalledProcessError)
-    said = (failed and error.stderr.strip()) or str(error)
+    lines = ((failed and error.stderr.strip()) or str(error)).splitlines()
+    said = next((line for line in lines if 'error' in line), lines[0])
     warnings.warn(
-      f'convolutions of XLA serve, as {compiler} failed: '
-      f"{said.splitlines()[0]}. Set CXX to another compiler, or to ''.",
+      f'XLA serves in place of {source}.cc, as {compiler} failed: {said}. Set '
+      "CXX to another compiler, or to ''.",
       stacklevel=2,
     )
     return False

@@ -38,23 +38,6 @@ struct Norm {
     shift = bias - mean * scale;
   }
 
-  template <typename Value>
-  static float Sum(const float* x, int64_t count, const Value& value) {
-    // Four sums, as each addition waits for the one before it.
-    Sums sums[4];
-    int64_t i = 0;
-    for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
-      for (int j = 0; j < 4; ++j) {
-        sums[j].Add(value(Load(x + i + j * kLanes)));
-      }
-    }
-    ByVectors(count - i, [&](int64_t j, auto v) {
-      sums[0].Add(value(Load<decltype(v)>(x + i + j)));
-    });
-    return sums[0].Total() + sums[1].Total() + sums[2].Total() +
-           sums[3].Total();
-  }
-
   template <int Activation, typename V>
   V Activate(V x) const {
     return Activated<Activation>(x * scale + shift);
