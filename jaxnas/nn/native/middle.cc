@@ -3,11 +3,11 @@
 // A channel is a task: what lies between its input and result stays in the
 // cache of one core.
 
-#include <cmath>
 #include <vector>
 
 #include "activations.h"
 #include "depthwise.h"
+#include "norm.h"
 #include "vectors.h"
 
 namespace ffi = xla::ffi;
@@ -18,64 +18,6 @@ namespace {
 using Map = ffi::Buffer<ffi::F32, 4>;
 using Kernel = ffi::Buffer<ffi::F32, 3>;
 using Terms = ffi::Buffer<ffi::F32, 2>;
-
-// Normalisation of one channel: x * scale + shift.
-struct Norm {
-  float mean = 0, variance = 0, rate = 1, scale = 1, shift = 0;
-  int64_t count = 0;
-
-  Norm() = default;
-
-  Norm(const float* x, int64_t count, float gain, float bias, float epsilon)
-      : count(count) {
-    mean = Sum(x, count, [](auto value) { return value; }) / count;
-    variance = Sum(x, count, [&](auto value) {
-                 auto apart = value - mean;
-                 return apart * apart;
-               }) / count;
-    rate = 1 / std::sqrt(variance + epsilon);
-    scale = rate * gain;
-    shift = bias - mean * scale;
-  }
-
-  template <int Activation, typename V>
-  V Activate(V x) const {
-    return Activated<Activation>(x * scale + shift);
-  }
-
-  // Gradients of x, gain and bias, from that of the activated map. `pieces`
-  // calls work(offset in x, in g, in each, in dx, count) for all of the map;
-  // `each` is for what is between.
-  template <int Activation, typename Pieces>
-  void Pull(const Pieces& pieces, const float* x, const float* g, float* each,
-            float* dx, float* dgain, float* dbias) const {
-    Sums sum, product;
-    pieces([&](int64_t at, int64_t g_at, int64_t each_at, int64_t,
-               int64_t count) {
-      ByVectors(count, [&](int64_t i, auto v) {
-        using V = decltype(v);
-        V value = Load<V>(x + at + i);
-        V pulled = Load<V>(g + g_at + i) *
-                   Slope<Activation>(value * scale + shift);
-        sum.Add(pulled);
-        product.Add(pulled * ((value - mean) * rate));
-        Store(each + each_at + i, pulled);
-      });
-    });
-    *dgain = product.Total();
-    *dbias = sum.Total();
-    float slope = *dgain / count, level = *dbias / count;
-    pieces([&](int64_t at, int64_t, int64_t each_at, int64_t dx_at,
-               int64_t count) {
-      ByVectors(count, [&](int64_t i, auto v) {
-        using V = decltype(v);
-        V apart = (Load<V>(x + at + i) - mean) * rate;
-        V pulled = Load<V>(each + each_at + i);
-        Store(dx + dx_at + i, (pulled - level - apart * slope) * scale);
-      });
-    });
-  }
-};
 
 // What is the same for all channels.
 struct Middle {

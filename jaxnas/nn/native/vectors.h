@@ -54,9 +54,17 @@ struct Sums {
   Quad quad{};
   float one = 0;
 
-  void Add(Vector x) { vector += x; }
-  void Add(Quad x) { quad += x; }
-  void Add(float x) { one += x; }
+  // Vectors may be no wider than four.
+  template <typename V>
+  void Add(V x) {
+    if constexpr (sizeof(V) == sizeof(Vector)) {
+      vector += x;
+    } else if constexpr (sizeof(V) == sizeof(Quad)) {
+      quad += x;
+    } else {
+      one += x;
+    }
+  }
 
   float Total() const {
     float total = one;
