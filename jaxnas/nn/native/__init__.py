@@ -10,8 +10,10 @@ Each file of Python stands beside the C++ that it calls, and says what it takes.
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -39,3 +41,18 @@ def serves(source: str, *arrays: Array) -> bool:
     and not _off.get()
     and library.available(source)
   )
+
+
+def call(
+  name: str,
+  shapes: Sequence[tuple[int, ...]],
+  *operands: Array,
+  **attributes: Any,
+) -> Sequence[Array]:
+  """Results of these shapes, in float32, of a function that `serves`."""
+  function = jax.ffi.ffi_call(
+    name,
+    [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+    vmap_method='sequential',
+  )
+  return function(*operands, **attributes)

@@ -140,10 +140,6 @@ ffi::Error Convolve(ffi::ThreadPool pool, Map x, Map kernel, Result out) {
   return ffi::Error::Success();
 }
 
-// Parts of the batch are summed apart, as many whatever the threads: sums do
-// not depend on them.
-constexpr int64_t kParts = 16;
-
 ffi::Error KernelGradient(ffi::ThreadPool pool, Map x, Map g, Result out) {
   auto in = x.dimensions(), taps = out->dimensions();
   Shape s{in[0], in[1], in[2], in[3], taps[3], taps[0]};
@@ -151,24 +147,10 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Map x, Map g, Result out) {
   const float* from = x.typed_data();
   const float* gradient = g.typed_data();
   float* to = out->typed_data();
-  int64_t tap = s.inputs * s.outputs, size = s.k * s.k * tap;
-  int64_t parts = std::min(kParts, s.batch);
-  std::vector<float> sums(parts * size, 0.0f);
-  ForEach(pool, parts, [&](int64_t part) {
-    int64_t end = s.batch * (part + 1) / parts;
-    for (int64_t n = s.batch * part / parts; n < end; ++n) {
-      AddImage(s, Padded(s, from + n * s.height * s.width * s.inputs),
-               gradient + n * s.height * s.width * s.outputs,
-               sums.data() + part * size);
-    }
-  });
-  ForEach(pool, s.k * s.k, [&](int64_t index) {
-    float* sum = to + index * tap;
-    std::fill_n(sum, tap, 0.0f);
-    for (int64_t part = 0; part < parts; ++part) {
-      const float* each = sums.data() + part * size + index * tap;
-      for (int64_t i = 0; i < tap; ++i) sum[i] += each[i];
-    }
+  int64_t size = s.k * s.k * s.inputs * s.outputs;
+  SumInParts(pool, s.batch, size, to, [&](int64_t n, float* into) {
+    AddImage(s, Padded(s, from + n * s.height * s.width * s.inputs),
+             gradient + n * s.height * s.width * s.outputs, into);
   });
   return ffi::Error::Success();
 }

@@ -1,7 +1,6 @@
 // The sum of rows, each by its length.
 
 #include <cmath>
-#include <vector>
 
 #include "vectors.h"
 
@@ -15,9 +14,6 @@ using Row = ffi::Buffer<ffi::F32, 1>;
 
 // Squared lengths between these have lost nothing to float's range.
 constexpr float kLow = 1e-30f, kHigh = 1e30f;
-// Parts of the rows are summed apart, as many whatever the threads: sums do not
-// depend on them.
-constexpr int64_t kParts = 16;
 
 // Zero of a row of zeros, and no number of one that is not finite.
 float InverseLength(const float* x, int64_t count) {
@@ -40,26 +36,15 @@ ffi::Error UnitSum(ffi::ThreadPool pool, Matrix rows, ffi::Result<Row> sum,
   const float* from = rows.typed_data();
   float* to = sum->typed_data();
   float* inverse = inverse_lengths->typed_data();
-  int64_t parts = std::min(kParts, count);
-  std::vector<float> sums(parts * columns, 0.0f);
-  ForEach(pool, parts, [&](int64_t part) {
-    float* into = sums.data() + part * columns;
-    int64_t end = count * (part + 1) / parts;
-    for (int64_t row = count * part / parts; row < end; ++row) {
-      // From the core's cache the second time.
-      const float* x = from + row * columns;
-      float scale = inverse[row] = InverseLength(x, columns);
-      ByVectors(columns, [&](int64_t i, auto v) {
-        using V = decltype(v);
-        Store(into + i, Load<V>(into + i) + Load<V>(x + i) * scale);
-      });
-    }
+  SumInParts(pool, count, columns, to, [&](int64_t row, float* into) {
+    // From the core's cache the second time.
+    const float* x = from + row * columns;
+    float scale = inverse[row] = InverseLength(x, columns);
+    ByVectors(columns, [&](int64_t i, auto v) {
+      using V = decltype(v);
+      Store(into + i, Load<V>(into + i) + Load<V>(x + i) * scale);
+    });
   });
-  std::fill_n(to, columns, 0.0f);
-  for (int64_t part = 0; part < parts; ++part) {
-    const float* each = sums.data() + part * columns;
-    for (int64_t i = 0; i < columns; ++i) to[i] += each[i];
-  }
   return ffi::Error::Success();
 }
 

@@ -1,7 +1,5 @@
 """The sum of unit vectors, in one pass over memory."""
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnas.nn import native
@@ -21,10 +19,7 @@ def unit_sum(
   number.
   """
   count, columns = rows_AxD.shape
-  call = jax.ffi.ffi_call(
-    'jaxnas_unit_sum',
-    [jax.ShapeDtypeStruct((size,), jnp.float32) for size in (columns, count)],
-    vmap_method='sequential',
+  sum_D, inverse_A = native.call(
+    'jaxnas_unit_sum', [(columns,), (count,)], rows_AxD
   )
-  sum_D, inverse_A = call(rows_AxD)
   return sum_D, inverse_A

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -117,6 +118,31 @@ void ForEach(xla::ffi::ThreadPool pool, int64_t count, const Work& work) {
   run();
   std::unique_lock<std::mutex> lock(state->mutex);
   state->finished.wait(lock, [&] { return state->done.load() == count; });
+}
+
+// to[0 .. size) = the sum of what add(item, into) adds for all items. Parts of
+// them are summed apart, as many whatever the threads: sums do not depend on
+// them.
+template <typename Add>
+void SumInParts(xla::ffi::ThreadPool pool, int64_t items, int64_t size,
+                float* to, const Add& add) {
+  constexpr int64_t kParts = 16, kPiece = 4096;
+  int64_t parts = std::min(kParts, items);
+  std::vector<float> sums(parts * size, 0.0f);
+  ForEach(pool, parts, [&](int64_t part) {
+    int64_t end = items * (part + 1) / parts;
+    for (int64_t item = items * part / parts; item < end; ++item) {
+      add(item, sums.data() + part * size);
+    }
+  });
+  ForEach(pool, (size + kPiece - 1) / kPiece, [&](int64_t piece) {
+    int64_t first = piece * kPiece, last = std::min(size, first + kPiece);
+    std::fill(to + first, to + last, 0.0f);
+    for (int64_t part = 0; part < parts; ++part) {
+      const float* each = sums.data() + part * size;
+      for (int64_t i = first; i < last; ++i) to[i] += each[i];
+    }
+  });
 }
 
 }  // namespace jaxnas
