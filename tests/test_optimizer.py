@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,6 +98,24 @@ def test_unused_parameters_stay_exactly_or_move_where_asked():
     updates, _ = optimizer.update(nothing, state, before, used=used)
     assert bool((updates['b'] == 0).all()) == freeze
     assert not (updates['a'] == 0).any()
+
+
+@pytest.mark.parametrize('freeze', [True, False])
+@pytest.mark.parametrize('nesterov', [False, True])
+def test_momentum_is_updated_in_place(nesterov, freeze):
+  """And not copied first, for what moves to be made from what was."""
+  optimizer = sgd(lambda step: 0.1, nesterov=nesterov, freeze_unused=freeze)
+  params = {name: jnp.zeros((64, 64)) for name in PARAMS}
+
+  @partial(jax.jit, donate_argnums=(1, 2))
+  def step(gradient, state, params, used):
+    updates, state = optimizer.update(gradient, state, params, used=used)
+    return state, optax.apply_updates(params, updates)
+
+  used = {name: jnp.bool_(True) for name in PARAMS}
+  compiled = step.lower(params, optimizer.init(params), params, used).compile()
+  assert 'f32[64,64]{1,0} copy(' not in compiled.as_text()
+  assert compiled.memory_analysis().temp_size_in_bytes < params['a'].nbytes
 
 
 def test_cosine_from_peak_to_floor():
