@@ -1,5 +1,8 @@
 """What an experiment is, and the files that say it."""
 
+from jaxnas.config.experiment import ALTERNATIVES as ALTERNATIVES
+from jaxnas.config.experiment import NOT_THE_EXPERIMENT as NOT_THE_EXPERIMENT
+from jaxnas.config.experiment import Config as Config
 from jaxnas.config.files import differences as differences
 from jaxnas.config.files import find as find
 from jaxnas.config.files import flatten as flatten
@@ -7,10 +10,7 @@ from jaxnas.config.files import from_json as from_json
 from jaxnas.config.files import load as load
 from jaxnas.config.files import of_experiment as of_experiment
 from jaxnas.config.files import to_json as to_json
-from jaxnas.config.sections import ALTERNATIVES as ALTERNATIVES
-from jaxnas.config.sections import NOT_THE_EXPERIMENT as NOT_THE_EXPERIMENT
 from jaxnas.config.sections import Checkpoint as Checkpoint
-from jaxnas.config.sections import Config as Config
 from jaxnas.config.sections import Data as Data
 from jaxnas.config.sections import Debias as Debias
 from jaxnas.config.sections import Density as Density

@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxnas import names, strict_json
 from jaxnas.config import types
-from jaxnas.config.sections import NOT_THE_EXPERIMENT, Config
+from jaxnas.config.experiment import NOT_THE_EXPERIMENT, Config
 
 
 def find(name: str) -> Path:

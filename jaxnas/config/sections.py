@@ -1,7 +1,7 @@
-"""What an experiment is: frozen dataclasses, one flat one a section.
+"""The sections of an experiment: frozen and flat.
 
-Fields that the chosen method does not use
-are refused when set, and off is `None`.
+Fields that the chosen method does not use are refused when set, and off is
+`None`.
 """
 
 import dataclasses
@@ -261,74 +261,3 @@ class Retrain:
   """Runs of each, with other weights and other batches."""
   ema_decay: float | None = None
   """Test a moving average of the weights that keeps this share a step."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-  """An experiment."""
-
-  seed: int = 0
-  """Every random number is a function of it."""
-  space: str = 'digits'
-  """digits, pooling, nas_bench_macro, nas_bench_201, mobilenet, or
-  mobilenet_strict (no identity where the shape changes)."""
-  warmup_epochs: int = 10
-  """Epochs before the density is estimated."""
-  epochs: int = 20
-  """Epochs after the warm-up."""
-  precision: Literal['auto', 'float32', 'bfloat16'] = 'auto'
-  """Of the computation; parameters, statistics and loss are float32.
-  auto: bfloat16 on accelerators, float32 on CPU."""
-  data: Data = Data()
-  supernet: Supernet = Supernet()
-  sampler: Sampler = Sampler()
-  debias: Debias = Debias()
-  density: Density = Density()
-  optimizer: Optimizer = Optimizer()
-  ranking: Ranking = Ranking()
-  mesh: Mesh = Mesh()
-  checkpoint: Checkpoint = Checkpoint()
-  logging: Logging = Logging()
-  retrain: Retrain = Retrain()
-
-  @property
-  def debiases(self) -> bool:
-    """Whether training is debiased after the warm-up."""
-    return (self.debias.temperature, self.debias.effective_fraction) != (
-      None,
-      None,
-    )
-
-  @property
-  def total_epochs(self) -> int:
-    """Of the whole run, the warm-up among them."""
-    return self.warmup_epochs + self.epochs
-
-  def on_one_device(self) -> 'Config':
-    """The same experiment, whatever the devices that it trained on."""
-    return dataclasses.replace(self, mesh=Mesh())
-
-  def undebiased(self) -> 'Config':
-    """The same experiment without debiasing.
-
-    Candidates stay: with them draws are made, whatever the temperature.
-    """
-    plain = Debias(candidates=self.debias.candidates)
-    return dataclasses.replace(self, debias=plain)
-
-
-# Sections and fields that may differ between a run and its resumption.
-NOT_THE_EXPERIMENT = (
-  'mesh',
-  'checkpoint',
-  'logging',
-  'data.dir',
-  'data.workers',
-  'data.on_error',
-)
-
-# Fields of which one replaces the other: (section, fields).
-ALTERNATIVES = (
-  ('debias', ('temperature', 'effective_fraction')),
-  ('data', ('train_fraction', 'holdout')),
-)
