@@ -1,5 +1,7 @@
 """What a Config says of images, as objects."""
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Int
 
@@ -99,13 +101,8 @@ def with_rewards(
     len(validation_V),
     'validation images',
   )
-  rewards = data.training(
-    loaded,
-    validation_V,
-    batch_size=config.data.batch_size,
-    crop_padding=0,
-    flip=False,
-    dtype=target.dtype(config.precision),
-    placing=placing,
+  unchanged = dataclasses.replace(config.data, crop_padding=0, flip=False)
+  rewards = training(
+    dataclasses.replace(config, data=unchanged), loaded, validation_V, placing
   )
   return data.with_rewards(batches, rewards)
