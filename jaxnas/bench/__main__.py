@@ -35,7 +35,7 @@ class Bench:
   """Flags of the command."""
 
   parts: tyro.conf.Positional[tuple[Part, ...]] = PARTS
-  """What to measure. Default: everything, which takes an hour."""
+  """What to measure. Default: everything, which takes an hour and a half."""
   out: Path | None = None
   """A JSON file for the rows, written after each. Where they come from stands
   beside it, in STEM.environment.json."""
