@@ -15,6 +15,8 @@ name=${1:?usage: ZONE=... TYPE=... launch/tpu_vm.sh NAME FLAGS...}
 shift
 zone=(--zone "${ZONE:?such as us-west4-a}")
 tpu=(gcloud compute tpus)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
 
 state() { # of the slice; nothing where there is none
   "${tpu[@]}" tpu-vm describe "$name" "${zone[@]}" --format='value(state)' \
@@ -29,8 +31,8 @@ create() {
     --runtime-version "${RUNTIME:-v2-alpha-tpuv5-lite}" \
     ${STARTUP:+--metadata-from-file="startup-script=$STARTUP"}
   until [ "$(state)" = READY ]; do sleep 30; done
-  git archive --prefix=jaxnas/ -o /tmp/jaxnas.tar HEAD
-  "${tpu[@]}" tpu-vm scp /tmp/jaxnas.tar "$name:" "${zone[@]}" --worker=all
+  git archive --prefix=jaxnas/ -o "$folder/jaxnas.tar" HEAD
+  "${tpu[@]}" tpu-vm scp "$folder/jaxnas.tar" "$name:" "${zone[@]}" --worker=all
   on_all "tar xf jaxnas.tar && pip install -q -e './jaxnas[tpu]'"
 }
 
