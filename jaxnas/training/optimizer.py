@@ -77,9 +77,9 @@ def _trace(
 
   def update(updates, state, params=None, **extra: Any):
     del params
-    used = jax.tree.map(
-      lambda used: used if freeze_unused else True, extra['used']
-    )
+    used = extra['used']
+    if not freeze_unused:
+      used = jax.tree.map(lambda _: True, used)
 
     def follow(used, update, trace):
       return jnp.where(used, update + momentum * trace, trace)

@@ -15,8 +15,9 @@ def takes(x: Array) -> bool:
 def relayout(x: Array) -> Array:
   """[a, b, c, d] -> [d, b, c, a], where `takes` says so.
 
-  XLA leaves a map as it lies and copies it, slowly, wherever it is read: a
-  training step of NAS-Bench-Macro takes 160 ms instead of 148.
+  XLA leaves a map as it lies and copies it, slowly, wherever it is read. On 2
+  cores with AVX-512 a training step of NAS-Bench-Macro takes 148 ms instead of
+  160.
   """
   first, height, width, last = x.shape
   (out,) = native.call('jaxnas_relayout', [(last, height, width, first)], x)
