@@ -277,7 +277,7 @@ def prepare_process() -> None:
 
   JAX_COMPILATION_CACHE_DIR, where set, is left to JAX.
   """
-  allocator.keep_freed()
+  allocator.tune()
   import jax
 
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:

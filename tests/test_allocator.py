@@ -1,7 +1,8 @@
-"""Memory that is freed stays with the process, whichever thread had it."""
+"""Memory that is freed stays with the process, in large pages."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,33 +14,45 @@ def pages():
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 def touched():
-  # 64 MB twice, the first time to have them.
-  counts = []
-  for _ in range(2):
-    before = pages()
-    thread = threading.Thread(target=lambda: b'x' * (64 << 20))
-    thread.start()
-    thread.join()
-    counts.append(pages() - before)
-  return counts[1]
+  before = pages()
+  thread = threading.Thread(target=lambda: b'x' * (64 << 20))
+  thread.start()
+  thread.join()
+  return pages() - before
 
-if sys.argv[1] == 'keep':
-  assert allocator.keep_freed()
-print(touched())
+if sys.argv[1] == 'limited':
+  resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+if sys.argv[1] != 'untuned':
+  assert allocator.tune()
+print(touched(), touched())
 """
+LARGE_PAGES = Path('/sys/kernel/mm/transparent_hugepage/enabled')
+STRICT = Path('/proc/sys/vm/overcommit_memory')
+
+pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='glibc')
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='glibc')
-def test_what_is_freed_is_not_cleared_by_the_system_again():
-  counts = [
-    int(
-      subprocess.run(
-        [sys.executable, '-c', TOUCHED, how],
-        stdout=subprocess.PIPE,
-        check=True,
-      ).stdout
-    )
-    for how in ('keep', 'return')
-  ]
+def touched(how):
+  """Pages of two threads one after the other, each with 64 MB."""
+  command = [sys.executable, '-c', TOUCHED, how]
+  done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+  return [*map(int, done.stdout.split())]
+
+
+# Addresses for all memory are more than this limit.
+@pytest.mark.parametrize('how', ['tuned', 'limited'])
+def test_what_is_freed_is_not_cleared_by_the_system_again(how):
+  (_, tuned), (_, untuned) = touched(how), touched('untuned')
   # Of 4 KB, or 2 MB.
-  assert counts[0] < counts[1] / 10 and counts[1] > 20, counts
+  assert tuned < untuned / 10 and untuned > 20
+
+
+@pytest.mark.skipif(
+  not LARGE_PAGES.exists()
+  or '[never]' in LARGE_PAGES.read_text()
+  or STRICT.read_text().strip() == '2',
+  reason='the system gives none',
+)
+def test_pages_are_large():
+  first, _ = touched('tuned')
+  assert first < (64 << 20) / (4 << 10) / 10

@@ -27,7 +27,7 @@ def main() -> None:
     print(json.dumps(value), file=answers, flush=True)
 
   # Of both sides, before their libraries start threads.
-  allocator.keep_freed()
+  allocator.tune()
   function, kwargs = json.loads(questions.readline())
   module, _, name = function.partition(':')
   measure = getattr(importlib.import_module(module), name)(**kwargs)

@@ -124,7 +124,7 @@ def first_step(space: str, batch_size: int, seed: int) -> None:
 
 def torch_first_step(space: str, batch_size: int, seed: int) -> None:
   """In this process, eager."""
-  allocator.keep_freed()
+  allocator.tune()
   from jaxnas.bench import torch_nets, torch_step
 
   torch_step.use_pinned_cores()
