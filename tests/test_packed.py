@@ -1,5 +1,6 @@
 """The switch against `lax.switch`, and what its gradient keeps."""
 
+import contextlib
 import re
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxnas.nn import packed
+from jaxnas.bench import switch
+from jaxnas.nn import native, packed
 from jaxnas.nn.packed import keep
 
 ROWS, WIDTHS = 3, (5, 2, 7)
@@ -135,3 +137,19 @@ def test_outside_of_a_branch_nothing_is_marked():
   with pytest.raises(ZeroDivisionError):
     packed.switch(jnp.int32(0), [lambda x: 1 / 0], x_Rx4)
   assert keep(x_Rx4) is x_Rx4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'by', [contextlib.nullcontext, native.without], ids=['C++', 'XLA']
+)
+def test_a_switch_takes_no_more_memory_than_its_costliest_path(by):
+  """Which alone keeps what its gradient reads, and has that gradient only."""
+  with by():
+    of_switch, of_path = (
+      switch.memory_of(
+        space='nas_bench_macro', batch_size=64, seed=0, static=static
+      )()
+      for static in (False, True)
+    )
+  assert of_switch <= of_path

@@ -10,7 +10,7 @@ Each file of Python stands beside the C++ that it calls, and says what it takes.
 
 import contextlib
 import contextvars
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -47,12 +47,17 @@ def call(
   name: str,
   shapes: Sequence[tuple[int, ...]],
   *operands: Array,
+  in_place: Mapping[int, int] | None = None,
   **attributes: Any,
 ) -> Sequence[Array]:
-  """Results of these shapes, in float32, of a function that `serves`."""
+  """Results of these shapes, in float32, of a function that `serves`.
+
+  `in_place`: of an operand, the result that takes its memory.
+  """
   function = jax.ffi.ffi_call(
     name,
     [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
     vmap_method='sequential',
+    input_output_aliases=dict(in_place or {}),
   )
   return function(*operands, **attributes)

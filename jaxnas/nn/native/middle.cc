@@ -70,9 +70,9 @@ struct Channel {
     for (int64_t h = 0; h < s.height; ++h) s.ForPieces(h, work);
   }
 
-  // The result, and what stands before its last normalisation in `result`.
+  // All but the last normalisation, which stands in `result` before it.
   template <int Activation>
-  void Run(float* out) {
+  void Run() {
     padded.assign(s.padded(), 0.0f);
     result.resize(s.out_size());
     ForPieces([&](int64_t from, int64_t to, int64_t count) {
@@ -85,6 +85,11 @@ struct Channel {
     m.depthwise.convolve(s, padded.data(), taps, result.data());
     after = Norm(result.data(), s.out_size(), m.term(2, c), m.term(3, c),
                  m.epsilon);
+  }
+
+  // The result, after `Run`.
+  template <int Activation>
+  void Write(float* out) const {
     ByVectors(s.out_size(), [&](int64_t i, auto v) {
       auto value = Load<decltype(v)>(result.data() + i);
       Store(out + i, after.Activate<Activation>(value));
@@ -164,7 +169,8 @@ ffi::Error Forward(ffi::ThreadPool pool, Map x, Kernel kernel, Terms terms,
     int64_t channels = m.s.channels;
     ForEach(pool, channels, [&](int64_t c) {
       Channel channel(m, c);
-      channel.Run<kind()>(to + c * m.s.out_size());
+      channel.Run<kind()>();
+      channel.Write<kind()>(to + c * m.s.out_size());
       rows[c] = channel.before.mean;
       rows[channels + c] = channel.before.variance;
       rows[2 * channels + c] = channel.after.mean;
@@ -174,7 +180,7 @@ ffi::Error Forward(ffi::ThreadPool pool, Map x, Kernel kernel, Terms terms,
   return With(x, kernel, terms, stride, activation, normed, epsilon, run);
 }
 
-// Gives the map that `Forward` does, too.
+// Gives the map that `Forward` does, too, where `g` was.
 ffi::Error Backward(ffi::ThreadPool pool, Map x, Kernel kernel, Terms terms,
                     Map g, ffi::Result<Map> dx, ffi::Result<Kernel> dkernel,
                     ffi::Result<Terms> dterms, ffi::Result<Map> out,
@@ -190,9 +196,10 @@ ffi::Error Backward(ffi::ThreadPool pool, Map x, Kernel kernel, Terms terms,
     ForEach(pool, channels, [&](int64_t c) {
       float of_taps[kLargest * kLargest], of_terms[4];
       Channel channel(m, c);
-      channel.Run<kind()>(to + c * size);
+      channel.Run<kind()>();
       channel.Pull<kind()>(from + c * size, to_x + c * m.s.size(), of_taps,
                            of_terms);
+      channel.Write<kind()>(to + c * size);
       for (int64_t tap = 0; tap < m.s.k * m.s.k; ++tap) {
         to_kernel[tap * channels + c] = of_taps[tap];
       }

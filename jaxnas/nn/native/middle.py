@@ -130,7 +130,10 @@ def _gradients(
 ) -> tuple[Map, Array, Terms, Map]:
   """Of the first three; and the result, which g is the gradient of."""
   shapes = x.shape, kernel.shape, terms.shape, g.shape
-  return _call('jaxnas_middle_gradient', shapes, (x, kernel, terms, g), options)
+  operands = x, kernel, terms, g
+  return _call(
+    'jaxnas_middle_gradient', shapes, operands, options, in_place={3: 3}
+  )
 
 
 def _call(
@@ -138,6 +141,7 @@ def _call(
   shapes: tuple[tuple[int, ...], ...],
   operands: tuple[Array, ...],
   options: Options,
+  **given: Any,
 ) -> Any:
   return tuple(
     native.call(
@@ -148,5 +152,6 @@ def _call(
       activation=np.int64(ACTIVATIONS.index(options.activation)),
       normed=options.normed,
       epsilon=np.float32(options.epsilon),
+      **given,
     )
   )
