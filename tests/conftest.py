@@ -4,11 +4,13 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import loopback
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxnas import cli
+from jaxnas.nn import unread
 
 # No test reaches beyond this machine: what it asks for raises.
 loopback.guard()
@@ -103,3 +105,15 @@ def small(tmp_path_factory) -> Path:
 
   with small_run.registered():
     return small_run.train_in(tmp_path_factory.mktemp('small'))
+
+
+@pytest.fixture
+def unread_is_nan(monkeypatch):
+  """What nothing reads is no number, so that it shows who does."""
+
+  def extend(x_N, size, number):
+    del number
+    return jnp.pad(x_N, (0, size - x_N.size), constant_values=jnp.nan)
+
+  monkeypatch.setattr(unread.unwritten, 'takes', lambda x_N: True)
+  monkeypatch.setattr(unread.unwritten, 'extend', extend)

@@ -57,6 +57,7 @@ def loss(switch, mark=keep):
 x_Rx4 = jax.random.normal(jax.random.key(1), (ROWS, 4))
 
 
+@pytest.mark.usefixtures('unread_is_nan')
 @pytest.mark.parametrize('index', [-1, 0, 1, 2, 3, 9])
 def test_values_and_gradients_are_those_of_lax(index):
   """In one program, clamped as there."""

@@ -213,6 +213,18 @@ def test_every_pooling_arch_uses_every_leaf():
   assert all((leaf != 0).any() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.usefixtures('unread_is_nan')
+def test_no_pooling_arch_reads_what_is_of_other_resolutions():
+  space, x = SMALL_POOLING, images(SMALL_POOLING, 8)
+  net, params = supernets.build(space), weights(space)
+  of_one = jax.value_and_grad(functools.partial(loss, net))
+  of_any = jax.jit(of_one)
+  for arch_E in space.enumerate():
+    found = of_any(params, x, jnp.asarray(arch_E))
+    wanted = of_one(params, x, static(arch_E))
+    jax.tree.map(functools.partial(assert_close, tolerance=2e-4), found, wanted)
+
+
 def test_stem_positions_and_head_compose_to_the_whole_bit_for_bit():
   net, variables = supernets.build(DIGITS), {'params': weights(DIGITS)}
   x = images(DIGITS, 5)

@@ -19,6 +19,8 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Int
 
+from jaxnas.nn import unread
+
 Branch = Callable[..., Any]
 # Of each type by name, the sizes of flat arrays, the largest first.
 Slots = dict[str, list[int]]
@@ -219,16 +221,15 @@ def _places(kept: Sequence[Kept], slots: Slots) -> Places:
 
 
 def _packed(kept: Sequence[Kept], slots: Slots) -> dict[str, list[Array]]:
-  packed = {
-    dtype: [jnp.zeros(size, dtype) for size in sizes]
+  places = _places(kept, slots)
+  at = {place: each.array for each, place in zip(kept, places, strict=True)}
+  return {
+    dtype: [
+      unread.extend(at.get((dtype, slot), jnp.zeros(0, dtype)), size, slot)
+      for slot, size in enumerate(sizes)
+    ]
     for dtype, sizes in slots.items()
   }
-  for each, place in zip(kept, _places(kept, slots), strict=True):
-    if place is not None:
-      dtype, slot = place
-      rest = slots[dtype][slot] - each.size
-      packed[dtype][slot] = jnp.pad(each.array.ravel(), (0, rest))
-  return packed
 
 
 def _unpacked(

@@ -1,7 +1,7 @@
 """The supernet and stand-alone networks of the pooling space."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.nn import pooling
+from jaxnas.nn import pooling, unread
 from jaxnas.nn.blocks import BasicBlock, Identity
 from jaxnas.nn.choice import Arch, switch
 from jaxnas.nn.layers import Conv, Groups, Linear, Norm
@@ -92,29 +92,27 @@ class PoolingNet(nn.Module):
     return self.linear(x_BxD)
 
   def _any_arch(self, x: Map, arch_E: Arch, train: bool) -> Array:
-    levels = int(self.space.enumerate()[0].sum()) + 1
-    buffers = tuple(
-      x if level == 0 else x[:, :: 2**level, :: 2**level]
-      for level in range(levels)
-    )
     level_E = jnp.cumsum(arch_E)
+    buffers = {0: x}
     for e, cases in enumerate(self._cases()):
       # Which case of (live buffer after the block, pool before it) this is.
-      table = np.zeros((levels, 2), np.int32)
+      table = np.zeros(np.max(cases, axis=0) + 1, np.int32)
       for index, case in enumerate(cases):
         table[case] = index
+      levels = sorted({level for level, _ in cases})
       buffers = switch(
         self,
         jnp.asarray(table)[level_E[e], arch_E[e]],
         [
-          functools.partial(_live_block, self.blocks[e], *case, train)
+          functools.partial(_live_block, self.blocks[e], *case, levels, train)
           for case in cases
         ],
         [self.blocks[e]],
         buffers,
       )
     # Every architecture has pooled as often by now.
-    return pooling.mean_of_map(buffers[-1])
+    (x,) = buffers.values()
+    return pooling.mean_of_map(x)
 
   def _cases(self) -> list[list[tuple[int, int]]]:
     """For each block, the (level after it, pool before it) that can occur."""
@@ -135,16 +133,24 @@ def _live_block(
   block: nn.Module,
   level: int,
   pools: int,
+  levels: Sequence[int],
   train: bool,
   call: Callable[..., Map],
-  buffers: tuple[Map, ...],
-) -> tuple[Map, ...]:
-  """A block on the live buffer; the others become zeros of the new shape."""
-  x = buffers[level - pools]
-  out = call(block, pooling.max_pool(x) if pools else x, train)
-  return tuple(
-    out
-    if index == level
-    else jnp.zeros((*buffer.shape[:3], out.shape[-1]), out.dtype)
-    for index, buffer in enumerate(buffers)
-  )
+  buffers: dict[int, Map],
+) -> dict[int, Map]:
+  """A block on the live buffer; nothing reads the others."""
+  dead = dict(buffers)
+  x = dead.pop(level - pools)
+  x = call(block, pooling.max_pool(x) if pools else x, train)
+  batch, height, width, channels = x.shape
+  shapes = {
+    other: (
+      batch,
+      (height << level) >> other,
+      (width << level) >> other,
+      channels,
+    )
+    for other in levels
+    if other != level
+  }
+  return {level: x, **unread.replace(dead, shapes, x.dtype)}

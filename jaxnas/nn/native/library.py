@@ -24,6 +24,7 @@ TARGETS = {
   'middle': ('jaxnas_middle', 'jaxnas_middle_gradient'),
   'relayout': ('jaxnas_relayout',),
   'unit_sum': ('jaxnas_unit_sum',),
+  'unwritten': ('jaxnas_extend',),
 }
 BUILD_S = 120
 
