@@ -13,8 +13,8 @@ import pytest
 from jaxnas.density import rows
 from jaxnas.nn import convolutions, maps, native
 from jaxnas.nn.blocks import InvertedResidual
-from jaxnas.nn.layers import ACTIVATIONS, Conv, Groups, Norm
-from jaxnas.nn.native import dense, library, unit_sum
+from jaxnas.nn.layers import ACTIVATIONS, Conv, Groups, Norm, Pointwise
+from jaxnas.nn.native import dense, library, unit_sum, unwritten
 from jaxnas.nn.native.middle import KERNELS
 
 COMPILED = pytest.mark.skipif(
@@ -41,7 +41,10 @@ def assert_close(ours, theirs):
 @pytest.mark.parametrize('k', [1, 3, 5])
 # Rows of whole vectors, with a rest, and shorter than the kernel.
 @pytest.mark.parametrize('size', [(4, 32), (9, 23), (2, 1)])
-@pytest.mark.parametrize('channels', [(16, 16), (48, 16), (16, 64)])
+# As many as addresses are known for, and others; in pairs of vectors or not.
+@pytest.mark.parametrize(
+  'channels', [(3, 16), (16, 16), (48, 16), (16, 64), (3, 32), (64, 32)]
+)
 @pytest.mark.parametrize('batch', [1, 35])
 def test_values_and_gradients_equal_those_of_xla(batch, channels, size, k):
   x = normal(0, batch, *size, channels[0])
@@ -96,7 +99,7 @@ def test_many_at_once_hang_no_thread():
   [
     ((2, 8, 8, 16), (3, 3, 16, 16), 2, 'float32'),
     ((2, 8, 8, 16), (3, 3, 16, 16), 1, 'bfloat16'),
-    ((2, 8, 8, 3), (3, 3, 3, 16), 1, 'float32'),
+    ((2, 8, 8, 128), (1, 1, 128, 16), 1, 'float32'),
     ((2, 8, 8, 16), (3, 3, 16, 24), 1, 'float32'),
     ((2, 8, 8, 16), (2, 2, 16, 16), 1, 'float32'),
   ],
@@ -107,8 +110,9 @@ def test_other_convolutions_are_left_to_xla(shape, kernel, stride, dtype):
 
 
 @COMPILED
-def test_layers_use_it_on_cpu_and_leave_it_out_where_programs_travel():
-  layer, x = Conv(16), jnp.ones((2, 8, 8, 16))
+@pytest.mark.parametrize('layer', [Conv(16), Pointwise(16)], ids=str)
+def test_layers_use_it_on_cpu_and_leave_it_out_where_programs_travel(layer):
+  x = jnp.ones((2, 8, 8, 16))
   weights = layer.init(jax.random.key(0), x)
   assert 'ffi_call' in str(jax.make_jaxpr(layer.apply)(weights, x))
   with native.without():
@@ -229,6 +233,30 @@ def test_a_map_is_laid_out_as_by_xla(shape):
   np.testing.assert_array_equal(out, x.transpose(3, 1, 2, 0))
   np.testing.assert_array_equal(*pull(out), x)
   assert 'ffi_call' in str(jax.make_jaxpr(pull)(out))
+
+
+@COMPILED
+@pytest.mark.parametrize('count, size', [(0, 5), (3, 5), (70_001, 200_000)])
+def test_what_is_extended_stands_first(count, size):
+  x = normal(0, count)
+  assert unwritten.takes(x)
+  out = jax.jit(functools.partial(unwritten.extend, size=size, number=0))(x)
+  assert out.shape == (size,)
+  np.testing.assert_array_equal(out[:count], x)
+
+
+@COMPILED
+def test_nothing_is_written_twice():
+  """XLA would copy what it has made one."""
+  none = jnp.zeros(0)
+
+  @jax.jit
+  def run():
+    return [unwritten.extend(none, 1000, number) for number in range(3)]
+
+  program = run.lower().compile().as_text()
+  assert program.count('jaxnas_extend') == 3
+  assert ' copy(' not in program
 
 
 @COMPILED

@@ -13,8 +13,8 @@ namespace {
 using Map = ffi::Buffer<ffi::F32, 4>;
 using Result = ffi::ResultBuffer<ffi::F32, 4>;
 
-// Neighbours whose sums fill the registers.
-constexpr int kPixels = kLanes == 16 ? 16 : 8;
+// Sums that fill the registers and hide how long an addition takes.
+constexpr int kSums = kLanes == 16 ? 16 : 8;
 
 struct Shape {
   int64_t batch, height, width, inputs, outputs, k;
@@ -26,6 +26,7 @@ struct Shape {
 
 // An image with zeros around it, this thread's until it asks for the next.
 const float* Padded(const Shape& s, const float* x) {
+  if (s.pad() == 0) return x;
   thread_local std::vector<float> padded;
   padded.assign(s.padded_image(), 0.0f);
   float* first = padded.data() + s.pad() * (s.padded_row() + s.inputs);
@@ -36,88 +37,141 @@ const float* Padded(const Shape& s, const float* x) {
   return padded.data();
 }
 
-// `Pixels` neighbours in a row, one vector of output channels each.
-template <int Pixels>
+// `Pixels` neighbours in a row, `Vectors` of output channels each. `Inputs` is
+// how many there are, so that addresses are known when this is compiled, or 0.
+template <int Inputs, int Vectors, int Pixels>
 inline void ConvolvePixels(const Shape& s, const float* x, const float* kernel,
                            float* out) {
-  Vector sums[Pixels] = {};
+  const int64_t inputs = Inputs ? Inputs : s.inputs;
+  Vector sums[Pixels][Vectors] = {};
   for (int64_t i = 0; i < s.k; ++i) {
     // Columns and inputs of a row lie one after the other in both.
-    const float* row = x + i * s.padded_row();
-    const float* taps = kernel + i * s.k * s.inputs * s.outputs;
-    for (int64_t c = 0; c < s.k * s.inputs; ++c) {
-      Vector tap = Load(taps + c * s.outputs);
+    const float* row = x + i * s.padded_width() * inputs;
+    const float* taps = kernel + i * s.k * inputs * s.outputs;
+    for (int64_t c = 0; c < s.k * inputs; ++c) {
+      Vector tap[Vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) {
+        tap[v] = Load(taps + c * s.outputs + v * kLanes);
+      }
 #pragma GCC unroll 16
       for (int p = 0; p < Pixels; ++p) {
-        sums[p] += row[p * s.inputs + c] * tap;
+#pragma GCC unroll 2
+        for (int v = 0; v < Vectors; ++v) {
+          sums[p][v] += row[p * inputs + c] * tap[v];
+        }
       }
     }
   }
 #pragma GCC unroll 16
-  for (int p = 0; p < Pixels; ++p) Store(out + p * s.outputs, sums[p]);
+  for (int p = 0; p < Pixels; ++p) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) {
+      Store(out + p * s.outputs + v * kLanes, sums[p][v]);
+    }
+  }
 }
 
+template <int Inputs, int Vectors>
 void ConvolveImage(const Shape& s, const float* padded, const float* kernel,
                    float* out) {
-  for (int64_t o = 0; o < s.outputs; o += kLanes) {
+  constexpr int kPixels = kSums / Vectors;
+  for (int64_t o = 0; o < s.outputs; o += Vectors * kLanes) {
     for (int64_t h = 0; h < s.height; ++h) {
       const float* x = padded + h * s.padded_row();
       float* y = out + h * s.width * s.outputs + o;
       int64_t w = 0;
       for (; w + kPixels <= s.width; w += kPixels) {
-        ConvolvePixels<kPixels>(s, x + w * s.inputs, kernel + o,
-                                y + w * s.outputs);
+        ConvolvePixels<Inputs, Vectors, kPixels>(s, x + w * s.inputs,
+                                                 kernel + o, y + w * s.outputs);
       }
       for (; w + 4 <= s.width; w += 4) {
-        ConvolvePixels<4>(s, x + w * s.inputs, kernel + o, y + w * s.outputs);
+        ConvolvePixels<Inputs, Vectors, 4>(s, x + w * s.inputs, kernel + o,
+                                           y + w * s.outputs);
       }
       for (; w < s.width; ++w) {
-        ConvolvePixels<1>(s, x + w * s.inputs, kernel + o, y + w * s.outputs);
+        ConvolvePixels<Inputs, Vectors, 1>(s, x + w * s.inputs, kernel + o,
+                                           y + w * s.outputs);
       }
     }
   }
 }
 
-// Adds one image's part of the gradient: of `Inputs` channels of one tap.
-template <int Inputs>
+// Adds one image's part of the gradient: of `Inputs` channels of one tap, and
+// `Vectors` of output channels.
+template <int Inputs, int Vectors>
 inline void AddTap(const Shape& s, const float* padded, const float* g,
                    float* out) {
-  Vector sums[Inputs];
+  Vector sums[Inputs][Vectors];
 #pragma GCC unroll 16
-  for (int c = 0; c < Inputs; ++c) sums[c] = Load(out + c * s.outputs);
+  for (int c = 0; c < Inputs; ++c) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) {
+      sums[c][v] = Load(out + c * s.outputs + v * kLanes);
+    }
+  }
   for (int64_t h = 0; h < s.height; ++h) {
     const float* x = padded + h * s.padded_row();
     const float* gradient = g + h * s.width * s.outputs;
     for (int64_t w = 0; w < s.width; ++w) {
-      Vector value = Load(gradient + w * s.outputs);
+      Vector value[Vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) {
+        value[v] = Load(gradient + w * s.outputs + v * kLanes);
+      }
 #pragma GCC unroll 16
       for (int c = 0; c < Inputs; ++c) {
-        sums[c] += x[w * s.inputs + c] * value;
+#pragma GCC unroll 2
+        for (int v = 0; v < Vectors; ++v) {
+          sums[c][v] += x[w * s.inputs + c] * value[v];
+        }
       }
     }
   }
 #pragma GCC unroll 16
-  for (int c = 0; c < Inputs; ++c) Store(out + c * s.outputs, sums[c]);
+  for (int c = 0; c < Inputs; ++c) {
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) {
+      Store(out + c * s.outputs + v * kLanes, sums[c][v]);
+    }
+  }
 }
 
+template <int Vectors>
 void AddImage(const Shape& s, const float* padded, const float* g,
               float* out) {
-  for (int64_t o = 0; o < s.outputs; o += kLanes) {
+  constexpr int kInputs = kSums / Vectors;
+  for (int64_t o = 0; o < s.outputs; o += Vectors * kLanes) {
     for (int64_t i = 0; i < s.k; ++i) {
       for (int64_t j = 0; j < s.k; ++j) {
         const float* x = padded + i * s.padded_row() + j * s.inputs;
         float* to = out + (i * s.k + j) * s.inputs * s.outputs + o;
         int64_t c = 0;
-        for (; c + kPixels <= s.inputs; c += kPixels) {
-          AddTap<kPixels>(s, x + c, g + o, to + c * s.outputs);
+        for (; c + kInputs <= s.inputs; c += kInputs) {
+          AddTap<kInputs, Vectors>(s, x + c, g + o, to + c * s.outputs);
         }
         for (; c < s.inputs; ++c) {
-          AddTap<1>(s, x + c, g + o, to + c * s.outputs);
+          AddTap<1, Vectors>(s, x + c, g + o, to + c * s.outputs);
         }
       }
     }
   }
 }
+
+using ImageWork = void (*)(const Shape&, const float*, const float*, float*);
+
+template <int Vectors>
+ImageWork Convolver(int64_t inputs) {
+  switch (inputs) {
+    case 3: return ConvolveImage<3, Vectors>;
+    case 16: return ConvolveImage<16, Vectors>;
+    case 32: return ConvolveImage<32, Vectors>;
+    case 64: return ConvolveImage<64, Vectors>;
+    default: return ConvolveImage<0, Vectors>;
+  }
+}
+
+bool FillsPairs(const Shape& s) { return s.outputs % (2 * kLanes) == 0; }
 
 ffi::Error Check(const Shape& s) {
   if (s.outputs % kLanes) {
@@ -133,9 +187,11 @@ ffi::Error Convolve(ffi::ThreadPool pool, Map x, Map kernel, Result out) {
   const float* from = x.typed_data();
   const float* weights = kernel.typed_data();
   float* to = out->typed_data();
+  ImageWork convolve =
+      FillsPairs(s) ? Convolver<2>(s.inputs) : Convolver<1>(s.inputs);
   ForEach(pool, s.batch, [&](int64_t n) {
-    ConvolveImage(s, Padded(s, from + n * s.height * s.width * s.inputs),
-                  weights, to + n * s.height * s.width * s.outputs);
+    convolve(s, Padded(s, from + n * s.height * s.width * s.inputs), weights,
+             to + n * s.height * s.width * s.outputs);
   });
   return ffi::Error::Success();
 }
@@ -148,9 +204,10 @@ ffi::Error KernelGradient(ffi::ThreadPool pool, Map x, Map g, Result out) {
   const float* gradient = g.typed_data();
   float* to = out->typed_data();
   int64_t size = s.k * s.k * s.inputs * s.outputs;
+  ImageWork add = FillsPairs(s) ? AddImage<2> : AddImage<1>;
   SumInParts(pool, s.batch, size, to, [&](int64_t n, float* into) {
-    AddImage(s, Padded(s, from + n * s.height * s.width * s.inputs),
-             gradient + n * s.height * s.width * s.outputs, into);
+    add(s, Padded(s, from + n * s.height * s.width * s.inputs),
+        gradient + n * s.height * s.width * s.outputs, into);
   });
   return ffi::Error::Success();
 }

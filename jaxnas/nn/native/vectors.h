@@ -126,7 +126,7 @@ void ForEach(xla::ffi::ThreadPool pool, int64_t count, const Work& work) {
 template <typename Add>
 void SumInParts(xla::ffi::ThreadPool pool, int64_t items, int64_t size,
                 float* to, const Add& add) {
-  constexpr int64_t kParts = 16, kPiece = 4096;
+  constexpr int64_t kParts = 8, kPiece = 4096;
   int64_t parts = std::min(kParts, items);
   std::vector<float> sums(parts * size, 0.0f);
   ForEach(pool, parts, [&](int64_t part) {
