@@ -1,8 +1,8 @@
 """Digits: the whole method in a minute, on embedded images.
 
 Command: python -m jaxnas.train --config quickstart.py
-Hardware and time: 2 cores of an Intel Xeon, 28 s with nothing compiled before
-Result: Kendall 0.594 debiased, 0.657 undebiased, one seed: no difference that
+Hardware and time: 2 cores of an Intel Xeon, 34 s with nothing compiled before
+Result: Kendall 0.536 debiased, 0.679 undebiased, one seed: no difference that
   81 architectures could show; multiply-adds alone have 0.686
 """
 
