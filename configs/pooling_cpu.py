@@ -1,36 +1,30 @@
-"""Pooling on CIFAR-10, on a schedule for two CPU cores.
+"""Pooling on CIFAR-10, on a schedule for a CPU core.
 
-The space, data and method of pooling.py with fewer epochs and smaller
-batches; all 36 architectures are ranked on 2,000 validation images.
+It has the space, data and method of pooling.py with 10 warm-up epochs and 40
+more instead of 50 and 250, in batches of 64 images. It ranks all 36
+architectures on 2,000 validation images every five epochs, so that a run is a
+curve.
 
-Command: python -m jaxnas.reproduce table3 --scale cpu --data.dir DIR
-  --truth.nas_bench_macro FILE --out OUT
-Hardware and time: one core of an AMD EPYC without AVX-512, 11 to 20 minutes a
-  run
-Result: Kendall 0.253 +- 0.046 uniform, 0.215 +- 0.125 debiased, seeds 0 to 2;
-  seed 0 of Boltzmann 0.183, debiased 0.094. After one epoch of warm-up dense
-  architectures are the better ones (Spearman 0.22 to 0.41); multiply-adds alone
-  have 0.498. The published figures are 0.16 uniform and 0.34 debiased
+Command: python -m jaxnas.train --config pooling_cpu.py --data.dir DIR
+Hardware and time: one core of an AMD EPYC with AVX-512, 570 images/s in
+  training where nothing else runs, 37 minutes for 50 epochs at that rate
+Result: uniform, mean accuracy of the 36 architectures 0.789, Kendall 0.455
+  [0.21, 0.63], one seed, interval over architectures; counting multiply-adds
+  gives 0.498. Debiased not yet measured
 """
 
-from jaxnas.config import (
-  Config,
-  Data,
-  Debias,
-  Optimizer,
-  Ranking,
-)
+from jaxnas.config import Config, Data, Debias, Optimizer, Ranking
 
 
 def get_config() -> Config:
   return Config(
     space='pooling',
     data=Data(name='cifar10', batch_size=64, crop_padding=4, flip=True),
-    warmup_epochs=1,
-    epochs=2,
+    warmup_epochs=10,
+    epochs=40,
     debias=Debias(effective_fraction=0.5),
     optimizer=Optimizer(
       peak_lr=0.1, floor_lr=0.001, weight_decay=1e-3, lr_warmup_steps=100
     ),
-    ranking=Ranking(images=2000),
+    ranking=Ranking(images=2000, every_epochs=5, sample=36),
   )

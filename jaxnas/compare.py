@@ -5,62 +5,124 @@ uniform,uniform+debias,tree:iterative,tree:iterative+debias`.
 """
 
 import dataclasses
-import gc
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-import numpy as np
+from jaxnas import truth
+from jaxnas.config import flags, validation
+from jaxnas.many import flags as many
+from jaxnas.runtime import errors, files, startup, streams
 
-from jaxnas import (
-  cli,
-  compare_tables,
-  runs,
-  tables,
-  train,
-  warm_up,
-)
-from jaxnas.compare_flags import DEBIAS, WHAT, Compare, configure, to_compare
-from jaxnas.config import Config, Debias
+# The file that says what is compared.
+COMPARES = 'compare.json'
 
-if TYPE_CHECKING:
-  from jaxnas import data
-  from jaxnas.training.preemption import Preemption
+# Used where neither the flags nor what is resumed say it.
+DEFAULTS = {'seeds': 3, 'budget': 'paths'}
 
-# What is shown of a result.
-RESULT = {'n': int, 'best_arch_accuracy': (float, int), 'compute': dict}
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare(many.Gathers, flags.Truth):
+  """Flags of the command."""
+
+  samplers: str | None = None
+  """Samplers to compare, separated by commas: NAME or NAME:VARIANT, with
+  +debias behind it to debias it as the config says."""
+  seeds: int | None = None
+  """Runs of each, from the config's seed on. None: 3, or as before."""
+  budget: Literal['paths', 'steps'] | None = None
+  """Unit that all spend alike: path-gradients, or steps (sampler.budget). None:
+  paths, or as before."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = cli.parse(Compare, argv)
-  workdir = args.workdir or runs.new_workdir('compare')
-  # JAX and what needs it come after the flags, so that `--help` is quick.
-  from jaxnas import data_config
-  from jaxnas.training.preemption import Preemption
+  args = flags.parse(Compare, argv)
+  results, workdir = compare(args)
+  from jaxnas.report.console import comparison as console
 
-  cli.prepare_process()
-  with cli.usage_errors():
-    what = to_compare(args, workdir)
-    base = dataclasses.replace(args.experiment, debias=_alone(args.experiment))
-    loaded = data_config.images(base)
+  console.show(results)
+  return 0 if args.gather else report_failures(results, workdir)
+
+
+def compare(
+  args: Compare, ends: errors.Ends = errors.COMMAND
+) -> tuple[dict[str, list[dict[str, Any]]], Path]:
+  """Compares as the flags say; returns results by label, and their folder."""
+  # JAX and what needs it come after the flags, so that `--help` is quick.
+  from jaxnas.experiment import comparison, contents, datasets
+  from jaxnas.many import driver, runs
+  from jaxnas.report import figures
+  from jaxnas.runtime.preemption import Preemption
+
+  with ends.usage():
+    args = many.check(args)
+    driver.ready(args)
+    startup.prepare_process()
+    asked = requested(args, args.workdir)
+    # The baseline without debiasing is a sampler of its own here.
+    alone = dataclasses.replace(args.experiment.debias, baseline=False)
+    base = dataclasses.replace(args.experiment, debias=alone)
+    loaded = datasets.load(base.data)
     configs = {
-      label: checked(configure(base, label, what['budget']), label, loaded)
-      for label in what['samplers']
+      label: comparison.checked(
+        comparison.configure(base, label, asked['budget']), label, loaded
+      )
+      for label in asked['samplers']
     }
-    table = train.find_table(base, workdir, args.table)
-    check_table(workdir, base, table)
-    runs.open_run(workdir, args.experiment, resume=args.resume)
-    runs.write_json(workdir / WHAT, what)
+    table = truth.find(
+      datasets.space(base.space, loaded),
+      base.data.name,
+      args.table,
+      args.workdir,
+      args.table_column,
+    )
+    seeds = range(base.seed, base.seed + asked['seeds'])
+    workdir = args.workdir or Path('runs', 'compare')
+    wanted = comparison.Runs(configs, seeds, comparison.by_label(workdir))
+    seen = runs.instead(wanted, args, workdir, table, loaded, ends)
+    if seen is not None:
+      return seen, workdir
+    if args.workdir:
+      comparison.check_table(args.workdir, base, seeds, table)
+    images = contents.of(base, loaded)
+    workdir = contents.open_run(
+      args.workdir,
+      args.experiment,
+      images,
+      resume=args.resume,
+      name='compare',
+      command='compare',
+      overwrite=args.overwrite,
+    )
+    files.write_json(workdir / COMPARES, asked)
     if table is not None:
-      tables.dump(table, workdir / 'table.json', data=base.data.name)
-  seeds = range(base.seed, base.seed + what['seeds'])
-  with cli.outcome(workdir), Preemption() as preemption:
-    results = compare(configs, seeds, workdir, table, loaded, preemption)
-    runs.write_json(workdir / 'results.json', results)
-  compare_tables.show(results)
-  compare_tables.draw(results, workdir / 'compare.png')
+      truth.dump(table, workdir / 'table.json', data=base.data.name)
+  print(f'{workdir}: {images}')
+  if table is not None:
+    print(table)
+  with ends.outcome(workdir), Preemption() as preemption:
+    results = runs.train(
+      wanted._replace(place=comparison.by_label(workdir)),
+      workdir,
+      table,
+      loaded,
+      preemption,
+      args,
+      'jaxnas.compare',
+      many.argv_of_task(workdir, args, args.experiment),
+    )
+    if results is None:
+      return {}, workdir
+    files.write_json(workdir / 'results.json', results)
+  figures.comparison(results, workdir / 'compare.png')
+  return results, workdir
+
+
+def report_failures(
+  results: dict[str, list[dict[str, Any]]], workdir: Path
+) -> int:
+  """Prints a line for each run that failed, and returns the exit code."""
   failed = [
     f'{label}, seed {result["seed"]}: {result["error"]}'
     for label, of_seeds in results.items()
@@ -78,137 +140,59 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 1 if failed else 0
 
 
-def check_table(
-  workdir: Path, config: Config, table: tables.Table | None
-) -> None:
-  """Raises ValueError where runs that are done were held to another truth."""
-  if table is None:
-    return
-  if not (workdir / 'table.json').exists():
-    if done := sorted(workdir.glob('*/seed_*/correlation.json')):
-      raise ValueError(
-        f'{done[0].parent} was held to no table: choose another --workdir, or '
-        'leave out --table.'
-      )
-    return
-  before = train.find_table(config, workdir, None)
-  if before and not np.array_equal(before.accuracy_A, table.accuracy_A):
+def requested(args: Compare, workdir: Path | None) -> dict[str, Any]:
+  """Returns samplers, seeds and budget, by flags or by what is resumed.
+
+  Raises ValueError where neither says what to compare, or where runs that are
+  done had another budget.
+  """
+  file = workdir and workdir / COMPARES
+  kept = {}
+  if file and args.resume and file.exists():
+    kept = kept_request(file)
+  given = {
+    'samplers': None if args.samplers is None else args.samplers.split(','),
+    'seeds': args.seeds,
+    'budget': args.budget,
+  }
+  asked = DEFAULTS | kept | {k: v for k, v in given.items() if v is not None}
+  if 'samplers' not in asked:
     raise ValueError(
-      f'{workdir} is held to another table: resume it without --table, or '
-      'choose another --workdir.'
+      'say what to compare: --samplers uniform,uniform+debias for instance.'
     )
-
-
-def checked(config: Config, label: str, loaded: 'data.DataSet') -> Config:
-  """The config, without rewards that its sampler does not read.
-
-  Raises ValueError where the sampler cannot serve the experiment.
-  """
-  from jaxnas import build
-
-  every_step = dataclasses.replace(config.sampler, reward_every=1)
-  try:
-    plain = dataclasses.replace(config, sampler=every_step)
-    rewards = build.experiment(plain, loaded).sampler.rewards
-  except ValueError as error:
-    raise ValueError(f'{label}: {error}') from error
-  return config if rewards else plain
-
-
-def compare(
-  configs: dict[str, Config],
-  seeds: Sequence[int],
-  workdir: Path,
-  table: tables.Table | None,
-  loaded: 'data.DataSet',
-  preemption: 'Preemption',
-) -> dict[str, list[dict[str, Any]]]:
-  """What correlation.json holds of every run, by label, a result a seed.
-
-  Runs that are done are read, those begun go on. A run that fails does not
-  lose the others: its result is its 'error', and its trace is in error.txt.
-
-  Args:
-    configs: by label.
-    seeds: of each.
-    workdir: gets a folder a label, and a run a seed in it.
-    table: ground truth, where there is one.
-    loaded: the images of all of them.
-    preemption: an active one; signals end the comparison by Stopped.
-  """
-  results: dict[str, list[dict[str, Any]]] = {label: [] for label in configs}
-  for seed in seeds:
-    for label, config in configs.items():
-      run = run_of(workdir, label, seed)
-      done = run / 'correlation.json'
-      if done.exists():
-        result = runs.read_json(done, RESULT)
-      else:
-        print(f'{label}, seed {seed}')
-        result = attempt(
-          dataclasses.replace(config, seed=seed),
-          run,
-          table,
-          loaded,
-          preemption,
-          warmup_from=run_of(workdir, label.removesuffix(DEBIAS), seed),
-        )
-      results[label].append({'seed': seed, **result})
-  return results
-
-
-def attempt(
-  config: Config,
-  run: Path,
-  table: tables.Table | None,
-  loaded: 'data.DataSet',
-  preemption: 'Preemption',
-  *,
-  warmup_from: Path,
-) -> dict[str, Any]:
-  """The result of one run, or the error that ended it.
-
-  Its warm-up is that of `warmup_from`, where that is the same.
-  """
-  import jax
-
-  from jaxnas import build
-  from jaxnas.training.preemption import Stopped
-
-  # The programs of other runs are of no use to this one.
-  jax.clear_caches()
-  gc.collect()
-  run.mkdir(parents=True, exist_ok=True)
-  (run / 'error.txt').unlink(missing_ok=True)
-  try:
-    experiment = build.experiment(config, loaded)
-    runs.open_run(run, config, resume=True)
-    return train.train(
-      experiment,
-      run,
-      table,
-      warmup_from=warm_up.same(warmup_from, config, experiment.warmup_steps),
-      preemption=preemption,
+  validation.at_least_one('--seeds', asked['seeds'])
+  if kept and kept['budget'] != asked['budget']:
+    raise ValueError(
+      f'{workdir} compares under --budget {kept["budget"]}, not '
+      f'{asked["budget"]}: choose another --workdir.'
     )
-  except Stopped:
-    raise
-  except Exception as error:
-    # Whatever ended this run: the others do not depend on it.
-    runs.write_text(run / 'error.txt', traceback.format_exc())
-    first = next(iter(str(error).splitlines()), '')
-    print(f'error: {type(error).__name__}: {first}', file=sys.stderr)
-    return {'error': f'{type(error).__name__}: {first}'}
+  labels = asked['samplers']
+  if twice := {label for label in labels if labels.count(label) > 1}:
+    raise ValueError(f'--samplers has {min(twice)!r} twice: name it once.')
+  return asked
 
 
-def run_of(workdir: Path, label: str, seed: int) -> Path:
-  """The folder of a run."""
-  return workdir / label.replace(':', '-') / f'seed_{seed}'
+def kept_request(file: Path) -> dict[str, Any]:
+  """Reads what an earlier call compared.
 
+  Raises Damaged where its file does not say it.
+  """
+  kept = files.read_json(file, {'samplers': list, 'seeds': int, 'budget': str})
+  from jaxnas.experiment.comparison import BUDGETS
 
-def _alone(config: Config) -> Debias:
-  """How it debiases, without the baseline, which is a sampler here."""
-  return dataclasses.replace(config.debias, baseline=False)
+  labels, budget = kept['samplers'], kept['budget']
+  if budget not in BUDGETS:
+    raise errors.Damaged(
+      f'{file} compares under the budget {budget!r:.80}, none of '
+      f'{", ".join(BUDGETS)}: choose another --workdir.'
+    )
+  if not labels or not all(isinstance(label, str) for label in labels):
+    raise errors.Damaged(
+      f'{file} compares {labels!r:.80}, no names of samplers: choose another '
+      '--workdir.'
+    )
+  return kept
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  streams.run(main)

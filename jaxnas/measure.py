@@ -4,195 +4,255 @@ For instance `python -m jaxnas.measure --run runs/macro --measure gradient
 functional`.
 """
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int
 
-from jaxnas import cli, measure_tables, runs, spaces, trained
-from jaxnas.config import Config
-from jaxnas.measure_flags import configs_of, parse, seen_with
-from jaxnas.validation import at_most
+from jaxnas import spaces
+from jaxnas.config import (
+  Config,
+  Density,
+  fields,
+  run_flags,
+  run_folder,
+  validation,
+)
+from jaxnas.config.fields import Count
+from jaxnas.config.registry import MEASURES
+from jaxnas.config.run_flags import Hidden
+from jaxnas.runtime import errors, files, startup, streams
 
-if TYPE_CHECKING:
-  from jaxnas import density
-  from jaxnas.build import Experiment
-  from jaxnas.training.step import TrainState
 
-# Distances between more architectures than these make no picture.
-DRAWN = 2000
+@dataclasses.dataclass(frozen=True)
+class Fields(Density):
+  """Flags of the comparison; what only training uses is hidden."""
+
+  file: Hidden = None
+  measure: Hidden = Density.measure
+  estimator: Hidden = Density.estimator
+  prototypes: Hidden = Density.prototypes
+  archs: Hidden = Density.archs
+  scale: Hidden = Density.scale
+  refresh_epochs: Hidden = None
+  log_epochs: Hidden = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measure(run_flags.RunCommand):
+  """Flags of the command; what is not given is as in the run."""
+
+  measure: tuple[str, ...]
+  """Measures of density, taken one after the other."""
+  estimator: Literal['inverse_mean_distance', 'kde']
+  """From distances to a density."""
+  archs: int | None = None
+  """Number of architectures, drawn with a fixed seed. Default: all."""
+  latency: bool = False
+  """Time each op on this machine instead, for --cost_table of jaxnas.search."""
+  latency_batch_size: Count = 1
+  """Images in a forward pass that is timed."""
+  density: Fields
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args, run = parse(argv, __doc__)
-  workdir = args.workdir or args.run / 'measure'
-  # JAX and what needs it come after the flags, so that `--help` is quick.
-  from jaxnas import build, density_config
-  from jaxnas.training.preemption import Preemption
+  args, config = run_flags.parse(as_in_run, argv, __doc__)
+  measure(args, config, show=True)
+  return 0
 
-  cli.prepare_process()
-  with cli.usage_errors():
-    configs = configs_of(args, run)
-    archs_AxE = choose(spaces.get(run.space), args.archs, run.seed)
-    experiment = build.experiment(seen_with(run, args.density))
-    check_images(experiment)
-    sampler = experiment.sampler
-    routed_AxF = sampler.route(sampler.init(), archs_AxE)
-    for config in configs.values():
-      density_config.check_archs(config, experiment.net, routed_AxF)
+
+def measure(
+  args: Measure,
+  run: Config,
+  ends: errors.Ends = errors.COMMAND,
+  *,
+  show: bool = False,
+) -> dict[str, Any]:
+  """Measures as the flags say; returns a `density.Density` by measure.
+
+  Args:
+    args: the flags.
+    run: the config of the run.
+    ends: of errors.
+    show: print densities, and how they agree with others at hand.
+  """
+  workdir = args.workdir or args.run / 'measure'
+  if args.latency:
+    return time_ops(args, run, workdir, ends)
+  # JAX and what needs it come after the flags, so that `--help` is quick.
+  from jaxnas.experiment import build, densities, measuring, origin, trained
+  from jaxnas.report import figures
+  from jaxnas.report.console import densities as console
+  from jaxnas.runtime.preemption import Preemption
+
+  with ends.usage():
+    startup.prepare_process()
+    given = asked(args, run)
+    archs_AxE = measuring.choose(spaces.get(run.space), args.archs, run.seed)
+    experiment = dataclasses.replace(
+      build.experiment(measuring.seen_with(run, args.density)), run=run
+    )
+    measuring.check(experiment, archs_AxE, given)
     state = trained.newest(experiment, args.run)
-    runs.make_workdir(workdir)
+    run_folder.make_workdir(
+      workdir, 'measure', run=args.run, overwrite=args.overwrite
+    )
+    mark = workdir / 'measure.json'
+    files.write_json(mark, origin.describe(run=str(args.run)))
   print(
     f'{args.run}: the checkpoint is at step {int(state.step)} of '
     f'{experiment.steps}'
   )
+  print(f'{args.run}: {experiment.images}')
   stopped = (
     f'stopped: {workdir} keeps the densities that are done; the same command '
     'estimates all of them again'
   )
-  with cli.outcome(workdir, stopped), Preemption() as preemption:
-    measured = measure(
-      experiment, state, configs, archs_AxE, workdir, poll=preemption.check
+  with ends.outcome(workdir, stopped), Preemption() as preemption:
+    measured, of_rules = measuring.measure(
+      experiment,
+      state,
+      given,
+      archs_AxE,
+      workdir,
+      draw=lambda name, distance_AxA: figures.matrix(
+        distance_AxA,
+        workdir / f'distances-{name}.png',
+        title=f'{name} distance of {len(distance_AxA)} architectures',
+      ),
+      poll=preemption.check,
     )
-    runs.write_json(
-      workdir / 'measure.json',
-      runs.environment(
-        run=str(args.run),
+    figures.histogram(
+      {
+        f'{name}\n{given[name].estimator}': estimated.alpha_A
+        for name, estimated in measured.items()
+      },
+      workdir / 'density.png',
+    )
+    for name, rows in of_rules.items():
+      figures.updates(rows, workdir / f'updates-{name}.png')
+    files.write_json(
+      mark,
+      origin.describe(
+        run=str(args.run.absolute()),
         step=int(state.step),
         images=len(experiment.held_out.density),
         skipped_images=len(experiment.skipped),
         precision=str(experiment.net.dtype),
       ),
     )
-  measure_tables.densities(experiment.space, args.estimator, measured)
-  like = next(iter(configs.values()))
-  measure_tables.correlations(
-    measure_tables.found(workdir, args.run, archs_AxE, like, int(state.step))
-  )
-  return 0
-
-
-def choose(
-  space: spaces.Space, count: int | None, seed: int
-) -> Int[np.ndarray, 'A E']:
-  """All architectures, or `count` drawn with a fixed seed.
-
-  Raises ValueError where there are not so many, or too many for all.
-  """
-  from jaxnas import streams
-
-  if count is not None and not 2 <= count <= space.size:
-    raise ValueError(
-      f'--archs is {count}; {space.name} has {space.size:.6g} architectures, '
-      'of which at least 2 are compared.'
+  if show:
+    console.show(experiment.space, args.estimator, measured)
+    for name, rows in of_rules.items():
+      console.show_updates(name, rows)
+    like = densities.facts(experiment, state, next(iter(given.values())))
+    console.show_agreement(
+      measuring.comparable(workdir, args.run, archs_AxE, like)
     )
-  if count is None:
-    if space.enumerable:
-      return space.enumerate()
-    raise ValueError(
-      f'{space.name} has {space.size:.2g} architectures: set --archs to how '
-      'many to compare.'
+  return measured
+
+
+def time_ops(
+  args: Measure, run: Config, workdir: Path, ends: errors.Ends
+) -> dict[str, Any]:
+  """Times each op, and returns what the table's file holds."""
+  from jaxnas.experiment import latency
+  from jaxnas.nn import target
+  from jaxnas.runtime.preemption import Preemption
+
+  with ends.usage():
+    startup.prepare_process()
+    run_folder.make_workdir(
+      workdir, 'measure', run=args.run, overwrite=args.overwrite
     )
-  return space.some(streams.rng(seed, 'measure'), count)
+  stopped = 'stopped: the same command times all ops again'
+  with ends.outcome(workdir, stopped), Preemption() as preemption:
+    space, measured = latency.measure(
+      run, args.latency_batch_size, preemption.check
+    )
+    dtype = str(target.dtype(run.precision))
+    table = latency.write(
+      workdir,
+      space,
+      measured,
+      batch_size=args.latency_batch_size,
+      dtype=dtype,
+    )
+  whole_C, tau = measured.measured_C, table['checked']['kendall']
+  print(
+    f'{workdir / latency.FILE}: {space.name} on {table["device"]}, '
+    f'{args.latency_batch_size} images in {dtype}: {measured.base_ms:.4g} ms '
+    f'in common, and up to {sum(c.max() for c in measured.by_op):.4g} ms by ops'
+  )
+  print(
+    f'{len(whole_C)} networks compiled alone take {whole_C.min():.4g} to '
+    f'{whole_C.max():.4g} ms; the table is {measured.error:.0%} off in the '
+    f'mean, Kendall {"undefined" if tau is None else f"{tau:.2f}"}'
+  )
+  if measured.error > latency.FAR_OFF:
+    print(
+      'warning: this table is far off: raise --latency_batch_size, or time '
+      'while the machine does nothing else'
+    )
+  print(
+    f'use it: python -m jaxnas.search --run {args.run} --cost_table '
+    f'{workdir / latency.FILE} --max_cost {np.median(whole_C):.3g}'
+  )
+  return table
 
 
-def check_images(experiment: 'Experiment') -> None:
-  """Raises ValueError where there are too few validation images."""
-  given = experiment.config.density
-  at_most(
-    'density.batches * density.batch_size',
-    given.batches * given.batch_size,
-    len(experiment.held_out.density),
-    'validation images',
+def as_in_run(run: Path, config: Config) -> Measure:
+  """Returns the flags that measure as the run did."""
+  given = dataclasses.asdict(config.density)
+  kde = config.density.estimator == 'kde'
+  return Measure(
+    run=run,
+    measure=(config.density.measure,),
+    estimator='kde' if kde else 'inverse_mean_distance',
+    density=Fields(
+      **{
+        name: value
+        for name, value in given.items()
+        if name not in Fields.__annotations__
+      }
+    ),
   )
 
 
-def measure(
-  experiment: 'Experiment',
-  state: 'TrainState',
-  configs: Mapping[str, Config],
-  archs_AxE: Int[np.ndarray, 'A E'],
-  workdir: Path,
-  *,
-  poll: Callable[[], None] = lambda: None,
-) -> 'dict[str, density.Density]':
-  """Densities by measure, each saved and its distances drawn when it is done.
+def asked(args: Measure, run: Config) -> dict[str, Density]:
+  """Returns the config's section for each measure.
 
-  Args:
-    experiment: from `build.experiment`; its held-out images are looked at.
-    state: of its training.
-    configs: by measure; each with the experiment's batches.
-    archs_AxE: what is compared.
-    workdir: a folder for density-MEASURE-ESTIMATOR.npz, density.png and
-      distances-MEASURE.png.
-    poll: called before each block; may raise.
+  A field that the run needed and this measure does not is at its default.
+
+  Raises ValueError for a field that no measure of the command uses.
   """
-  from jaxnas import density, density_config, figures
-
-  subject = density_config.subject(experiment, state, archs_AxE)
+  if not args.measure:
+    raise ValueError('--measure names nothing: give one or several.')
+  for name in args.measure:
+    MEASURES.check(name, '--measure')
+  chosen = {'measure': args.measure, 'estimator': (args.estimator,)}
   out = {}
-  for name, config in configs.items():
-    estimator = config.density.estimator
-    picture = workdir / f'distances-{name}.png'
-    features = features_to_draw(config, subject, picture, poll)
-    out[name] = density_config.estimate(
-      config, subject, poll, features=features
+  for name in args.measure:
+    values = dataclasses.asdict(args.density)
+    values |= {'measure': name, 'estimator': args.estimator}
+    for field, owner, using in fields.owners(Density):
+      if values[owner] not in using:
+        of_run = values[field] == getattr(run.density, field)
+        if of_run or {*using} & {*chosen[owner]}:
+          values[field] = getattr(Density, field)
+    if not MEASURES.takes_options(name) and (
+      values['options'] == run.density.options
+      or any(map(MEASURES.takes_options, args.measure))
+    ):
+      values['options'] = None
+    out[name] = Density(**values)
+    validation.validate(
+      dataclasses.replace(run.undebiased(), density=out[name])
     )
-    density.save(
-      out[name],
-      workdir / f'density-{name}-{estimator}.npz',
-      density_config.facts(config, int(state.step)),
-    )
-    if features is not None:
-      compared = density_config.measure(
-        config, subject.net, subject.params, subject.archs_AxE
-      )
-      distance_AxA = density.matrix(compared.distance, features, poll=poll)
-      order_A = np.argsort(-out[name].alpha_A, kind='stable')
-      figures.matrix(
-        distance_AxA[np.ix_(order_A, order_A)],
-        picture,
-        title=f'{name} distance of {len(order_A)} architectures',
-      )
-  figures.histogram(
-    {
-      f'{name}\n{configs[name].density.estimator}': estimated.alpha_A
-      for name, estimated in out.items()
-    },
-    workdir / 'density.png',
-  )
   return out
 
 
-def features_to_draw(
-  config: Config,
-  subject: 'density.Subject',
-  picture: Path,
-  poll: Callable[[], None],
-) -> dict[str, np.ndarray] | None:
-  """Features of all, unless their distances make no picture: says why."""
-  from jaxnas import density, density_config
-
-  net, params, archs_AxE, images, _ = subject
-  if len(archs_AxE) > DRAWN:
-    print(f'{picture} is not drawn: {len(archs_AxE)} architectures are many')
-    return None
-  compared = density_config.measure(config, net, params, archs_AxE)
-  memory_gb = config.density.memory_gb
-  size = density.feature_bytes(
-    compared, net, params, len(archs_AxE), len(images), len(images[0])
-  )
-  if size > memory_gb * 1e9:
-    print(
-      f'{picture} is not drawn: features take {size / 1e9:.3g} GB, more than '
-      f'--density.memory_gb {memory_gb:g}; raise that, or lower --archs'
-    )
-    return None
-  return density.gather(subject, compared, memory_gb=memory_gb, poll=poll)
-
-
 if __name__ == '__main__':
-  sys.exit(main())
+  streams.run(main)

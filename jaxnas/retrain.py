@@ -1,37 +1,25 @@
 """Train architectures alone, from scratch: the ground truth of a space.
 
-For instance `python -m jaxnas.retrain --config digits_truth.py --all`, or
-`python -m jaxnas.retrain --run RUN --arch best`.
+For instance `python -m jaxnas.retrain --config digits_truth.py --all --workers
+2`, or `python -m jaxnas.retrain --run RUN --arch best`.
 """
 
 import dataclasses
-import itertools
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from jaxtyping import Float, Int
-
-from jaxnas import cli, correlation, dump, progress, runs, tables, trained
-from jaxnas.config import Config
-from jaxnas.spaces import Space
-from jaxnas.stand_alone import Trainer, make_trainer
+from jaxnas.config import flags, validation
+from jaxnas.many import flags as many
+from jaxnas.runtime import errors, lock, startup, streams
 
 if TYPE_CHECKING:
-  from jaxnas.build import StandAloneExperiment
-
-# The file of a run that says what it trains.
-WHICH = 'retrain.json'
-
-# And what one architecture came to.
-RESULT = 'result.json'
+  from jaxnas.many.rows import Rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Retrain(cli.Command):
+class Retrain(many.Gathers):
   """Flags of the command."""
 
   run: Path | None = None
@@ -41,217 +29,273 @@ class Retrain(cli.Command):
   run's folder `search` has found, else what the run ranks first."""
   all: bool = False
   """Every architecture of the space, with one program; writes table.json."""
+  archs: Path | None = None
+  """A file with an architecture a line; writes a table of them."""
+  sample: int | None = None
+  """Number of architectures to draw, those that a run with ranking.archs of so
+  many ranks; writes a table of them."""
+  each: int = 1
+  """Architectures of a table that a process trains one after the other, with
+  --on and --workers: more where a training takes seconds, as its start does."""
+
+
+class Asked(NamedTuple):
+  """The architectures that a call trains."""
+
+  arch: str | None = None
+  """One alone."""
+  archs: tuple[str, ...] | None = None
+  """The rows of a table; None: all of the space."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = cli.parse(Retrain, argv)
-  config = args.experiment
-  workdir = args.workdir or (
-    args.run / 'retrain'
-    if args.run
-    else runs.new_workdir(args.config or 'retrain')
-  )
-  from jaxnas import build
-  from jaxnas.training.preemption import Preemption
-
-  cli.prepare_process()
-  with cli.usage_errors():
-    arch = which(args, workdir)
-    built = build.stand_alone(config, arch)
-    runs.open_run(workdir, config, resume=args.resume)
-    runs.write_json(workdir / WHICH, {'arch': arch})
-  space = built.space
-  archs_AxE, form_A = to_train(space, arch)
-  failed = dump.of_alone(space, config, workdir, all=arch is None)
-  with cli.outcome(workdir), failed, Preemption() as preemption:
-    trainer = make_trainer(
-      config, built, None if arch is None else workdir, preemption
-    )
-    accuracy_AxS = retrain(
-      space,
-      archs_AxE,
-      trainer,
-      range(config.retrain.seeds),
-      workdir / 'results.jsonl',
-      preemption.check,
-    )
-    if arch is None:
-      finish_all(built, config, accuracy_AxS[form_A], workdir / 'table.json')
-    else:
-      finish_one(built, config, arch, accuracy_AxS[0], workdir)
-  return 0
-
-
-def which(args: Retrain, workdir: Path) -> str | None:
-  """The architecture to train, None for all: of the flags, or of the run.
-
-  Raises ValueError where they name none, or another one.
-  """
-  given, kept = args.arch, workdir / WHICH
-  if given == 'best':
-    if args.run is None:
-      raise ValueError('--arch best is what a run has found: give --run RUN.')
-    given = trained.best_arch(args.run)
-  if args.resume and kept.exists():
-    arch = arch_of(workdir)
-    if (given, args.all) in ((None, False), (arch, arch is None)):
-      return arch
-    raise ValueError(
-      f'{workdir} trains {arch or "all"}, not {given or "all"}: resume it '
-      'as it is, or choose another --workdir.'
-    )
-  if args.all == (args.arch is not None):
-    raise ValueError('give either --arch ARCH or --all.')
-  return given
-
-
-def arch_of(run: Path) -> str | None:
-  """The architecture that a run trains, None for all.
-
-  Raises Damaged where it does not say.
-  """
-  return runs.read_json(run / WHICH, {'arch': (str, type(None))})['arch']
-
-
-def to_train(
-  space: Space, arch: str | None
-) -> tuple[Int[np.ndarray, 'D E'], Int[np.ndarray, ' A']]:
-  """The networks to train, and for each architecture the row of its own.
-
-  Of architectures that are the same network one is trained.
-  """
-  if arch is not None:
-    return space.parse(arch)[None], np.zeros(1, np.int64)
-  forms_AxE = space.canonical(space.enumerate())
-  archs_DxE, form_A = np.unique(forms_AxE, axis=0, return_inverse=True)
-  return archs_DxE, form_A.reshape(-1)
-
-
-def finish_all(
-  built: 'StandAloneExperiment',
-  config: Config,
-  accuracy_AxS: Float[np.ndarray, 'A S'],
-  file: Path,
-) -> None:
-  """Writes the truth of a space, and says how far it can be trusted."""
-  facts = {
-    'agreement_of_two_seeds': agreement(accuracy_AxS, 1),
-    'agreement_of_halves': agreement(accuracy_AxS, config.retrain.seeds // 2),
-    **provenance(built, config),
-  }
-  tables.dump(tables.from_seeds(built.space, accuracy_AxS), file, **facts)
-  mean_A = accuracy_AxS.mean(1)
-  print(
-    f'{file}: {len(mean_A)} architectures, accuracy {mean_A.min():.2%} to '
-    f'{mean_A.max():.2%}, Kendall {facts["agreement_of_two_seeds"]} between '
-    f'two seeds, {facts["agreement_of_halves"]} between halves of them'
-  )
-
-
-def finish_one(
-  built: 'StandAloneExperiment',
-  config: Config,
-  arch: str,
-  accuracy_S: Float[np.ndarray, ' S'],
-  workdir: Path,
-) -> None:
-  """Writes result.json, and prints it."""
-  costs = built.space.costs(built.space.parse(arch)[None])
-  result = {
-    'space': built.space.name,
-    'arch': arch,
-    'accuracy': float(accuracy_S.mean()),
-    'seeds': accuracy_S.tolist(),
-    'params': int(costs.params_A[0]),
-    'macs': int(costs.macs_A[0]),
-    **provenance(built, config),
-  }
-  runs.write_json(workdir / RESULT, result)
-  seeds = ', '.join(f'{accuracy:.2%}' for accuracy in accuracy_S)
-  print(
-    f'{arch}: {result["accuracy"]:.2%} ({seeds}), {result["params"]:,} '
-    f'parameters, {result["macs"]:,} multiply-adds'
-  )
-
-
-def provenance(built: 'StandAloneExperiment', config: Config) -> dict[str, Any]:
-  """Where accuracies come from, ready for JSON; warns of replaced images."""
-  if built.skipped:
-    print(
-      f'warning: {len(built.skipped)} unreadable images were replaced by '
-      f'others, such as {min(built.skipped)}'
-    )
-  return {
-    'data': config.data.name,
-    'skipped_images': len(built.skipped),
-    **runs.environment(),
-  }
-
-
-def agreement(
-  accuracy_AxS: Float[np.ndarray, 'A S'], seeds: int
-) -> float | None:
-  """Mean Kendall tau-b between means over disjoint sets of so many seeds.
-
-  With one seed a side it says how far a single run can be trusted, with half
-  of them a side nearly how far the mean of all can. None where undefined.
-  """
-  everyone = range(accuracy_AxS.shape[1])
-  taus = [
-    correlation.kendall(
-      accuracy_AxS[:, one].mean(axis=1), accuracy_AxS[:, other].mean(axis=1)
-    )
-    for one in itertools.combinations(everyone, seeds)
-    for other in itertools.combinations(sorted({*everyone} - {*one}), seeds)
-    if one < other
-  ]
-  defined = [tau for tau in taus if tau is not None]
-  return float(np.mean(defined)) if defined else None
+  args = flags.parse(Retrain, argv)
+  if args.gather:
+    return gather(args)
+  if args.dry_run:
+    return dry_run(args)
+  failed: dict[str, str] = {}
+  retrain(args, failed=failed)
+  return report_failures(args, failed)
 
 
 def retrain(
-  space: Space,
-  archs_AxE: Int[np.ndarray, 'A E'],
-  trainer: Trainer,
-  seeds: Sequence[int],
-  results: Path,
-  poll: Callable[[], None] = lambda: None,
-) -> Float[np.ndarray, 'A S']:
-  """Accuracies of every arch and seed; those in `results` are not repeated.
+  args: Retrain,
+  ends: errors.Ends = errors.COMMAND,
+  failed: dict[str, str] | None = None,
+) -> Path:
+  """Trains as the flags say; returns the folder of what they reach.
 
   Args:
-    space: of the architectures.
-    archs_AxE: which to train.
-    trainer: from `make_trainer`.
-    seeds: of each architecture.
-    results: jsonl; a row is added when an arch and seed is done.
-    poll: called before each; may raise.
+    args: the flags.
+    ends: says what becomes of errors.
+    failed: gets a line for each architecture that failed.
   """
-  done = read_results(results)
-  wanted = [
-    (space.format(arch_E), seed) for arch_E in archs_AxE for seed in seeds
-  ]
-  missing = [pair for pair in wanted if pair not in done]
-  with results.open('a', buffering=1) as stream:
-    for arch, seed in progress.track(
-      missing, 'stand-alone', len(missing), poll
+  if args.only is not None:
+    return retrain_rows(args, args.only.split(), ends)
+  given = args.workdir or (args.run / 'retrain' if args.run else None)
+  # JAX and what needs it come after the flags, so that `--help` is quick.
+  from jaxnas.experiment import build, contents, retraining
+  from jaxnas.many import driver, rows
+  from jaxnas.runtime.preemption import Preemption
+
+  with ends.usage():
+    args = many.check(args)
+    validation.at_least_one('--each', args.each)
+    asked = chosen(args, given)
+    if args.in_processes:
+      driver.prepare(args)
+    startup.prepare_process()
+    # It raises where there are too many to list.
+    archs_AxE = (
+      None if asked.arch else rows.listed(args.experiment, asked.archs)
+    )
+    built = build.stand_alone(args.experiment, asked.arch)
+    if args.run:
+      contents.check(args.run, built.images)
+    workdir = contents.open_run(
+      given,
+      args.experiment,
+      built.images,
+      resume=args.resume,
+      name=args.config or 'retrain',
+      command='retrain',
+      run=args.run,
+      overwrite=args.overwrite,
+    )
+    retraining.write_request(workdir, *asked)
+  print(f'{workdir}: {built.images}')
+  with ends.outcome(workdir), Preemption() as preemption:
+    if archs_AxE is None:
+      assert asked.arch is not None
+      retraining.retrain(built, asked.arch, workdir, preemption)
+      return workdir
+    table = rows.Rows(args.experiment, archs_AxE, workdir)
+    table.collect()
+    if not args.in_processes:
+      retraining.retrain_listed(built, archs_AxE, workdir, preemption)
+      return workdir
+    argv = many.argv_of_task(workdir, args, args.experiment)
+    work, done = table.work(argv, args.each)
+    ended = driver.run(work, args, preemption, done)
+    if failed is not None and not args.later:
+      failed.update(table.failed(ended))
+    if not args.later:
+      table.collect()
+      table.write_table()
+  return workdir
+
+
+def retrain_rows(
+  args: Retrain, archs: Sequence[str], ends: errors.Ends
+) -> Path:
+  """Trains some architectures of the table in --workdir; returns that.
+
+  Raises SystemExit where one failed.
+  """
+  from jaxnas.experiment import build, contents, retraining
+  from jaxnas.many import rows, tasks
+  from jaxnas.runtime.preemption import Preemption
+
+  with ends.usage():
+    startup.prepare_process()
+    config = rows.saving_rarely(args.experiment)
+    built = build.stand_alone(config, None)
+    for arch in archs:
+      built.space.parse(arch)
+    args = many.check(args)
+    assert args.workdir is not None
+    workdir = args.workdir
+    contents.check(workdir, built.images)
+
+  def opened(arch: str) -> Path:
+    folder = rows.folder(workdir, config, arch)
+    with ends.usage():
+      contents.open_run(
+        folder, config, built.images, resume=True, command='retrain'
+      )
+      retraining.write_request(folder, None, [arch])
+    return folder
+
+  code = 0
+  with ends.outcome(workdir), Preemption() as preemption:
+    for arch, error in retraining.retrain_rows(
+      built, archs, opened, preemption
     ):
-      accuracy = trainer(space.parse(arch), seed)
-      done[arch, seed] = accuracy
-      row = {'arch': arch, 'seed': seed, 'accuracy': accuracy}
-      with runs.naming(results):
-        stream.write(json.dumps(row) + '\n')
-  return np.array([done[pair] for pair in wanted]).reshape(len(archs_AxE), -1)
+      lock.release()
+      folder = rows.folder(workdir, config, arch)
+      if error is None:
+        (folder / tasks.FAILED).unlink(missing_ok=True)
+        continue
+      code = 1
+      line = f'error: {errors.line_of(error)}'
+      print(line, file=sys.stderr)
+      tasks.fail(folder, line, code)
+  if code:
+    raise SystemExit(code)
+  return workdir
 
 
-def read_results(file: Path) -> dict[tuple[str, int], float]:
-  """What is done; a row that an interruption cut short is taken out."""
-  rows = runs.read_rows(
-    file, {'arch': str, 'seed': int, 'accuracy': (float, int)}
+def chosen(args: Retrain, workdir: Path | None) -> Asked:
+  """Returns the architectures to train, by flags or by the run.
+
+  Raises ValueError where they name none, or other ones.
+  """
+  from jaxnas.experiment import retraining, trained
+  from jaxnas.many import rows
+
+  arch = args.arch
+  if arch == 'best':
+    if args.run is None:
+      raise ValueError('--arch best is what a run has found: give --run RUN.')
+    arch = trained.best_arch(args.run)
+  ways = [arch is not None, args.all, args.archs is not None]
+  given = sum([*ways, args.sample is not None])
+  if workdir and args.resume and (workdir / retraining.TRAINS).exists():
+    kept = retraining.arch_of(workdir)
+    if not given and kept is None:
+      listed = retraining.listed_in(workdir)
+      return Asked(archs=None if listed is None else tuple(listed))
+    if not given or (arch == kept and given == 1):
+      # A table may become one of other architectures, which are independent.
+      if kept is not None:
+        return Asked(kept)
+    else:
+      raise ValueError(
+        f'{workdir} trains {kept or "several"}, not {arch or "several"}: '
+        'resume it as it is, or choose another --workdir.'
+      )
+  if given != 1:
+    raise ValueError('give one of --arch ARCH, --all, --archs and --sample.')
+  if arch is not None:
+    if args.in_processes or args.dry_run:
+      raise ValueError(
+        '--arch is a single training: --on, --workers and --dry_run are of '
+        '--all, --archs and --sample.'
+      )
+    return Asked(arch)
+  if args.all:
+    return Asked()
+  if args.archs is not None:
+    return Asked(archs=rows.read_archs(args.experiment, args.archs))
+  assert args.sample is not None
+  return Asked(archs=rows.drawn(args.experiment, args.sample))
+
+
+def rows_of(args: Retrain) -> 'Rows':
+  """Returns the table that flags are about, with nothing written."""
+  from jaxnas.many import rows
+
+  args = many.check(args)
+  asked = chosen(args, args.workdir)
+  if asked.arch is not None:
+    raise ValueError(
+      f'{args.workdir} trains {asked.arch} alone: --gather and --dry_run are '
+      'of tables.'
+    )
+  workdir = args.workdir or Path('runs')
+  archs_AxE = rows.listed(args.experiment, asked.archs)
+  return rows.Rows(args.experiment, archs_AxE, workdir)
+
+
+def gather(args: Retrain) -> int:
+  """Shows how far a table is, and writes it as far as it is."""
+  from jaxnas.many import driver
+
+  with errors.usage_errors():
+    driver.leave_devices()
+    table = rows_of(args)
+    # What this process trained itself has no folder.
+    missing = {*table.missing()}
+    driver.show(table.tasks(), str(args.workdir), {*table.names} - missing)
+    table.write_table()
+  return 0
+
+
+def dry_run(args: Retrain) -> int:
+  """Says what the trainings that are left would take."""
+  from jaxnas.many import cost
+
+  with errors.usage_errors():
+    table = rows_of(args)
+    missing, seeds = table.missing(), table.seeds
+    done = table.read()
+    left = len(table.names) * seeds - len(
+      {
+        (row['arch'], row['seed'])
+        for row in done
+        if row['arch'] in table.folders
+      }
+    )
+    cost.show(
+      cost.Estimate(
+        left,
+        f'{len(table.names)} networks x {seeds} seeds',
+        [row['wall_s'] for row in done if 'wall_s' in row],
+        [
+          f for n, f in table.folders.items() if n not in missing and f.exists()
+        ],
+        len(missing) if args.in_processes else 0,
+      ),
+      args,
+    )
+  return 0
+
+
+def report_failures(args: Retrain, failed: dict[str, str]) -> int:
+  """Prints a line for each reason of failures, and returns the exit code."""
+  if not failed:
+    return 0
+  from jaxnas.many import driver
+
+  for line in driver.report(failed):
+    print(f'error: {line}', file=sys.stderr)
+  print(
+    'try again with the same command and --resume; what is done stays',
+    file=sys.stderr,
   )
-  runs.write_rows(file, rows)
-  return {(row['arch'], row['seed']): row['accuracy'] for row in rows}
+  return 1
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  streams.run(main)

@@ -4,224 +4,200 @@ For instance `python -m jaxnas.search --run RUN --searcher evolution --max_macs
 330M`.
 """
 
-import contextlib
 import dataclasses
-import inspect
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, NamedTuple
 
-from jaxnas import (
-  cli,
-  runs,
-  search_tables,
-  train,
-  trained,
-  validation,
-)
-from jaxnas.search_flags import RANGES, WHAT, Search, begun, limits_of
+from annotated_types import Interval
 
-if TYPE_CHECKING:
-  from jaxnas.build import Experiment
-  from jaxnas.searchers import Limits, Searcher, State
-  from jaxnas.training.step import TrainState
+from jaxnas import spaces, truth
+from jaxnas.config import Config, flags, run_flags, run_folder, types
+from jaxnas.config.registry import SEARCHERS
+from jaxnas.config.search import Search
+from jaxnas.runtime import errors, files, startup, streams, strict_json
 
-# Files of a search, beside its flags.
-STATE, BEST = 'state.npz', 'best.json'
+# The file that keeps what a search was asked.
+ASKED = 'search.json'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchFlags(Search, flags.Truth, run_flags.RunCommand):
+  """Flags of the command; those of ranking are as in the run."""
+
+  max_params: str | None = None
+  """Limit on parameters of the network alone, such as 5M."""
+  max_macs: str | None = None
+  """Limit on multiply-adds of one image, such as 330M."""
+  cost_table: Path | None = None
+  """A further cost, JSON or CSV: of each op at each position, or of each
+  architecture. measure --latency makes one."""
+  max_cost: Annotated[float | None, Interval(gt=0)] = None
+  """Limit on the cost of --cost_table, in its unit."""
+  resume: bool = False
+  """Go on where the search in --workdir stopped."""
+  ranking: run_flags.Ranking
+
+
+class Searched(NamedTuple):
+  """The outcome of a search."""
+
+  workdir: Path
+  space: spaces.Space
+  found: Any
+  """All that was scored, a `searchers.State`."""
+  top_N: Any
+  best_E: Any
+  table: truth.Table | None
+  costs: Any
+  """A further cost, a `searchers.CostTable`; None: there is none."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  with cli.usage_errors():
-    before = begun(argv)
-  args, config = trained.parse(
-    lambda run, config: (
-      before or Search(run=run, ranking=trained.ranking_of(config))
-    ),
+  with errors.usage_errors():
+    given = flags.peek(argv)
+    before = begun(given.workdir) if given.resume and given.workdir else None
+  args, config = run_flags.parse(
+    lambda run, config: before or as_in_run(run, config),
     argv,
     __doc__,
     before and before.run,
   )
+  searched = search(args, config)
+  from jaxnas.report.console import found as console
+
+  _, space, found, top_N, best_E, table, costs = searched
+  console.show(space, found, top_N, best_E, table, costs)
+  return 0
+
+
+def as_in_run(run: Path, config: Config) -> SearchFlags:
+  """Returns the flags that score as the run did, by accuracies alone."""
+  ranking = dataclasses.replace(run_flags.ranking_of(config), combine=None)
+  return SearchFlags(run=run, ranking=ranking)
+
+
+def search(
+  args: SearchFlags, config: Config, ends: errors.Ends = errors.COMMAND
+) -> Searched:
+  """Searches as the flags say, and writes and draws what it finds."""
   workdir = args.workdir or args.run / 'search'
   # JAX and what needs it come after the flags, so that `--help` is quick.
-  from jaxnas import ranking, searchers
-  from jaxnas.training.preemption import Preemption
+  from jaxnas import searchers
+  from jaxnas.experiment import search
+  from jaxnas.report import figures
+  from jaxnas.runtime.preemption import Preemption
 
-  cli.prepare_process()
-  with cli.usage_errors():
-    for name, low, high in RANGES:
-      validation.within(f'--{name}', getattr(args, name), low, high)
-    limits = limits_of(args)
-    experiment, state = trained.load(args.run, config, args.ranking)
-    table = train.find_table(config, args.run, args.table)
-    searcher = make(args, experiment, state, limits)
+  with ends.usage():
+    startup.prepare_process()
+    if args.max_cost is not None and args.cost_table is None:
+      raise ValueError('--max_cost is of --cost_table: name its file.')
+    limits = searchers.Limits(
+      types.count('--max_params', args.max_params),
+      types.count('--max_macs', args.max_macs),
+      args.max_cost,
+      None
+      if args.cost_table is None
+      else searchers.load_costs(args.cost_table, spaces.get(config.space)),
+    )
+    ready = search.prepare(args.run, config, args.ranking, args, limits)
+    space = ready.experiment.space
+    table = truth.find(
+      space,
+      config.data.name,
+      args.table,
+      args.run,
+      args.table_column,
+    )
     open_search(args, workdir)
+  print(f'{args.run}: {ready.experiment.images}')
+  for line in searchers.idle(space, limits):
+    print(line)
+  if table is not None:
+    print(table)
   stopped = (
     f'stopped: go on with --workdir {workdir} --resume, which scores this '
     'generation again'
   )
-  with cli.outcome(workdir, stopped), Preemption() as preemption:
-    found = search(
-      experiment,
-      state,
-      searcher,
-      workdir,
-      seed=args.seed,
-      shifts=args.searcher == 'shifting',
-      poll=preemption.check,
+  with ends.outcome(workdir, stopped), Preemption() as preemption:
+    found, best_E = search.find(
+      ready, args, args.run, workdir, table, preemption.check
     )
-    best_E = searcher.pick(found)
-    runs.write_json(
-      workdir / BEST,
-      search_tables.row(experiment.space, best_E, found, table)
-      | ranking.how(experiment)
-      | {'scored': len(found.accuracy_V)}
-      | runs.environment(run=str(args.run), step=int(state.step)),
-    )
-  top_N = searchers.best(found, experiment.space, limits, args.top)
-  search_tables.show(experiment.space, found, top_N, best_E, table)
-  search_tables.draw(experiment.space, found, best_E, workdir / 'search.png')
-  return 0
+  top_N = searchers.best(found, space, limits, args.top)
+  figures.search(space, found, best_E, workdir / 'search.png', limits.table)
+  return Searched(workdir, space, found, top_N, best_E, table, limits.table)
 
 
-def make(
-  args: Search,
-  experiment: 'Experiment',
-  state: 'TrainState',
-  limits: 'Limits',
-) -> 'Searcher':
-  """The searcher, given those options that it names.
+def begun(workdir: Path) -> SearchFlags:
+  """Returns the flags of the search in a folder, to go on with it.
 
-  Raises ValueError where one that it does not name is set, the space is none
-  that it serves, or no architecture meets the limits.
+  Raises ValueError where the folder does not say them.
   """
-  from jaxnas import scoring, searchers
+  file = workdir / ASKED
+  if not file.exists():
+    raise ValueError(f'{workdir} holds no search: start one without --resume.')
 
-  function = searchers.get(args.searcher)
-  options: dict[str, Any] = {
-    name: getattr(args, name)
-    for name in ('population', 'generations', 'parents', 'mutation', 'select')
-  }
-  named = inspect.signature(function).parameters
-  # What random and tree call the size of a search and of a generation.
-  same = {'count': 'generations', 'walks': 'population'}
-  used = {*named, *(same[name] for name in named if name in same)}
-  for name, value in options.items():
-    if name not in used and value != getattr(Search, name):
-      raise ValueError(f'--{name} is of other searchers than {args.searcher}.')
-  if args.distance != Search.distance and args.select not in (
-    'diverse',
-    'similar',
-  ):
-    raise ValueError('--distance is of --select diverse and similar.')
-  options |= {
-    'count': args.population * args.generations,
-    'walks': args.population,
-  }
-  if args.distance != Search.distance:
-    options['distance'] = scoring.distance(
-      experiment, state, args.distance, args.population
-    )
-  return function(
-    experiment.space,
-    limits,
-    **{name: value for name, value in options.items() if name in named},
+  def parse(content: bytes) -> SearchFlags:
+    given = strict_json.loads(content)
+    if isinstance(given, dict) and isinstance(given.get('run'), str):
+      given['run'] = Path(given['run'])
+    if isinstance(given, dict) and isinstance(given.get('cost_table'), str):
+      given['cost_table'] = Path(given['cost_table'])
+    asked = types.make(SearchFlags, given)
+    SEARCHERS.check(asked.searcher, 'searcher')
+    return asked
+
+  return dataclasses.replace(
+    files.parsed(file, parse), workdir=workdir, resume=True
   )
 
 
-def open_search(args: Search, workdir: Path) -> None:
+def open_search(args: SearchFlags, workdir: Path) -> None:
   """Makes or reopens the folder of a search.
 
   Raises ValueError where a search would be overwritten, where the one to
   resume is another one, or where another process is at it.
   """
-  runs.make_workdir(workdir)
-  where = dataclasses.replace(args, run=args.run.resolve())
-  flags = json.loads(json.dumps(dataclasses.asdict(where), default=str))
-  for name in ('resume', 'top', 'table', 'workdir', 'deterministic'):
-    del flags[name]
-  file = workdir / WHAT
+  run_folder.make_workdir(
+    workdir, 'search', run=args.run, overwrite=args.overwrite
+  )
+  absolute = dataclasses.replace(
+    args,
+    run=args.run.resolve(),
+    cost_table=args.cost_table and args.cost_table.resolve(),
+  )
+  asked = json.loads(json.dumps(dataclasses.asdict(absolute), default=str))
+  for name in (
+    'resume',
+    'top',
+    'table',
+    'table_column',
+    'workdir',
+    'deterministic',
+    'overwrite',
+  ):
+    del asked[name]
+  file = workdir / ASKED
   if file.exists() and not args.resume:
     raise ValueError(
       f'{workdir} holds a search already: add --resume to go on with it, or '
       'choose another --workdir.'
     )
   if file.exists():
-    before = runs.read_json(file, {})
-    for name, value in flags.items():
-      if before.get(name) != value:
+    before = files.read_json(file, {})
+    # Where the images lie may change, and the run may have been moved.
+    elsewhere = {'data'}
+    if not Path(str(before.get('run'))).exists():
+      elsewhere.add('run')
+    for name, value in asked.items():
+      if name not in elsewhere and before.get(name) != value:
         raise ValueError(
           f'{workdir} is a search with {name} {before.get(name)}, not {value}: '
           'resume it as it is, or choose another --workdir.'
         )
-  runs.write_json(file, flags)
-
-
-def search(
-  experiment: 'Experiment',
-  state: 'TrainState',
-  searcher: 'Searcher',
-  workdir: Path,
-  *,
-  seed: int,
-  shifts: bool = False,
-  poll: Callable[[], None] = lambda: None,
-) -> 'State':
-  """Searches, or goes on with it, in `workdir`.
-
-  Its state is saved every generation: what an interruption costs is the last
-  one, and the end is the same, bit for bit.
-
-  Args:
-    experiment: whose net and images score.
-    state: of its training.
-    searcher: from `make`.
-    workdir: a folder; gets state.npz, search.jsonl and, where weights shift,
-      checkpoints in shifted/.
-    seed: of the search.
-    shifts: train the shared weights along every candidate before it is scored.
-    poll: called before each evaluation; may raise.
-
-  Returns:
-    All that was scored.
-  """
-  from jaxnas import scoring, searchers
-
-  file, found = workdir / STATE, None
-  if file.exists():
-    found = searchers.load_state(file, experiment.space)
-  scorers = contextlib.nullcontext(scoring.fixed(experiment, state, poll))
-  if shifts:
-    scorers = scoring.shifting(
-      experiment,
-      state,
-      workdir / 'shifted',
-      0 if found is None else len(found.accuracy_V),
-      seed=seed,
-      poll=poll,
-    )
-
-  def save(found: 'State') -> None:
-    # Before the state that says how many were scored.
-    scorer.save()
-    searchers.save_state(file, found)
-    runs.write_rows(
-      workdir / 'search.jsonl', search_tables.rows(experiment.space, found)
-    )
-    last_U = searchers.last_scores(found)
-    v = last_U[found.accuracy_V[last_U].argmax()]
-    print(
-      f'generation {int(found.generation)}: {len(last_U)} scored, '
-      f'best {experiment.space.format(found.archs_VxE[v])} '
-      f'{found.accuracy_V[v]:.2%}'
-    )
-
-  with scorers as scorer:
-    return searchers.run(
-      searcher, scorer.score, seed=seed, state=found, save=save, poll=poll
-    )
+  files.write_json(file, asked)
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  streams.run(main)

@@ -4,11 +4,11 @@
 #   ZONE=us-west4-a TYPE=v5litepod-16 launch/tpu_vm.sh NAME \
 #     --config mobilenet.py --data.dir /mnt/DISK/imagenet --workdir /mnt/DISK/run
 #
-# Asks for a spot slice and for another one when that is taken away, installs
-# this checkout on it, and goes on from the newest checkpoint. What follows the
-# name is for jaxnas.train; the workdir must be one that every host sees, such
-# as a bucket that STARTUP, a script, mounts. Needs gcloud, logged in.
-# Not run: it takes a Google Cloud project.
+# The script asks for a spot slice, and for another one when that is preempted,
+# installs this checkout on it, and goes on from the newest checkpoint. Flags
+# after the name are those of jaxnas.train. Every host must see the workdir: it
+# may be in a bucket that the script named by STARTUP mounts. You must be logged
+# in to gcloud. Not run, because it takes a Google Cloud project.
 set -euo pipefail
 
 name=${1:?usage: ZONE=... TYPE=... launch/tpu_vm.sh NAME FLAGS...}
@@ -18,7 +18,7 @@ tpu=(gcloud compute tpus)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-state() { # of the slice; nothing where there is none
+state() { # Prints the state of the slice; nothing where there is none.
   "${tpu[@]}" tpu-vm describe "$name" "${zone[@]}" --format='value(state)' \
     2>/dev/null || true
 }
@@ -46,7 +46,7 @@ while true; do
   if on_all "exec python3 -m jaxnas.train$flags --resume"; then
     exit 0
   fi
-  # A slice that is still there means that the run failed, not the slice.
+  # If the slice is still there, the run failed, not the slice.
   sleep 60
   if [ "$(state)" = READY ]; then
     echo "the run failed on a slice that is up: see above" >&2

@@ -1,4 +1,4 @@
-"""What GPUs and TPUs are given: the training step's program, read here.
+"""The training step's program as GPUs and TPUs get it, read here.
 
 It is lowered for them on any machine, bfloat16, and searched for what would
 cost precision or time there. Where libtpu is installed it is compiled, too.
@@ -19,7 +19,7 @@ from jaxnas import data, samplers, spaces, supernets
 from jaxnas.data import Images
 from jaxnas.spaces.chain import Block, Stage, chain
 from jaxnas.training import step
-from jaxnas.training.optimizer import sgd
+from jaxnas.training.optimizer import Sgd
 
 # No other axis is as long, but for those that maps are flattened to.
 BATCH = 7
@@ -73,7 +73,7 @@ class Program(NamedTuple):
   """Shapes and types."""
   lowered: Any
   ops: dict[str, list[Any]]
-  """By name, wherever they are nested."""
+  """Operations by name, wherever they are nested."""
 
   def kernels(self, rank: int, *, linear: bool = False) -> list[tuple]:
     """Shapes of those of convolutions, or those of linear layers.
@@ -144,7 +144,7 @@ def training_step(space, dtype=jnp.bfloat16):
   )
   sampler = samplers.uniform(space, paths=2)
   count = samplers.counter(space)
-  optimizer = sgd(lambda step: 0.1, weight_decay=1e-4, clip_norm=5.0)
+  optimizer = Sgd(0.1, weight_decay=1e-4, clip_norm=5.0)
   state = jax.eval_shape(
     lambda variables: step.init_state(
       net,
@@ -236,7 +236,7 @@ def test_pointwise_products_are_bfloat16_and_linear_layers_float32(program):
 
 
 def axes(shape) -> tuple[int, ...]:
-  """Of a matrix or its transpose."""
+  """Returns sorted axes, which a matrix shares with its transpose."""
   return tuple(sorted(shape))
 
 
@@ -324,7 +324,12 @@ def test_the_state_is_updated_in_place_and_the_images_stay(program):
 
 def test_one_device_talks_to_no_other(program):
   assert not COLLECTIVES & set(program.ops)
-  assert 'stablehlo.custom_call' not in program.ops
+  # Memory that nothing writes.
+  targets = {
+    op.attributes['call_target_name'].value
+    for op in program.ops['stablehlo.custom_call']
+  }
+  assert targets <= {'AllocateBuffer'}
 
 
 def cases(space) -> list[int]:

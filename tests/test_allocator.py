@@ -8,7 +8,7 @@ import pytest
 
 TOUCHED = """
 import resource, sys, threading
-from jaxnas import allocator
+from jaxnas.runtime import allocator
 
 def pages():
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import artifact, recalibration, spaces, supernets
+from jaxnas import spaces, supernets
 from jaxnas.data.pipeline import Normalise
+from jaxnas.experiment import artifact
 from jaxnas.spaces.chain import Block, Stage, chain
+from jaxnas.supernets import recalibration
 from jaxnas.supernets.mixture import Mixture
 
 DIGITS, ARCH = spaces.get('digits'), (1, 0, 2, 0)
@@ -124,7 +126,7 @@ def test_the_program_says_what_the_supernet_says(
   alone, variables, expected = inherited(net, arch)
   monkeypatch.setattr(spaces, 'get', {space.name: space}.get)
   normalise = normaliser(space)
-  facts = {
+  metadata = {
     'space': space.name,
     'arch': space.format(np.array(arch, np.int32)),
     'image_shape': list(space.image_shape),
@@ -133,7 +135,7 @@ def test_the_program_says_what_the_supernet_says(
     'activation': None,
   }
   folder = tmp_path / 'network'
-  artifact.write(folder, alone, variables, normalise, facts)
+  artifact.write(folder, alone, variables, normalise, metadata)
   exported = artifact.load_program(folder)
   assert exported.platforms == ('cpu', 'cuda', 'tpu')
   images = pixels(space, 16)

@@ -10,31 +10,17 @@ import shutil
 
 import numpy as np
 import pytest
-from bad_inputs import CONFIG, Refusal, contents, refused
 
-from jaxnas import build, config, runs, spaces, tables
+from jaxnas import config, spaces, truth
+from jaxnas.config import run_folder
+from jaxnas.runtime import files, jsonl
 from jaxnas.training.checkpoint import Checkpoints
+from support import runs
+from support.refusals import Refusal, contents, refused
 
 TRAIN = '--config {config} --workdir {tmp}/run'
 DIGITS = spaces.get('digits')
 ARCHS_AxE = DIGITS.enumerate()
-
-
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory):
-  """A run as if its four steps were done, of which none was."""
-  folder = tmp_path_factory.mktemp('finished')
-  (folder / 'config.py').write_text(CONFIG)
-  given = config.load(str(folder / 'config.py'))
-  run = folder / 'run'
-  runs.open_run(run, given, resume=False)
-  state = build.experiment(given).init_state()
-  with Checkpoints(run / 'checkpoints') as checkpoints:
-    checkpoints.save(
-      dataclasses.replace(state, step=state.step + 4), {}, wait=True
-    )
-  runs.write_json(run / 'correlation.json', {'best_arch': '0120'})
-  return run
 
 
 def put(name, content):
@@ -55,6 +41,19 @@ def put(name, content):
   return make
 
 
+RETRAINED = {'arch': '0120', 'accuracy': 0.5, 'seeds': []}
+
+
+def result(name, value):
+  """Writes JSON as a result of the run beside it."""
+
+  def make(root):
+    (root / name).parent.mkdir(exist_ok=True)
+    runs.write_result(root / 'run', name.removeprefix('run/'), value)
+
+  return make
+
+
 def folder(name):
   return lambda root: (root / name).mkdir(parents=True)
 
@@ -64,7 +63,7 @@ def row(make, command, words, *says, id):
   return pytest.param(make, Refusal(command, words, says), id=id)
 
 
-def table(content, value, *, id, name='t.json', remedy='give a whole table'):
+def table(content, value, *, id, name='t.json', remedy='give a table of'):
   words = f'{TRAIN} --table {{tmp}}/{name}'
   return row(put(name, content), 'train', words, value, remedy, id=id)
 
@@ -103,6 +102,16 @@ def arrays(**changes):
   } | changes
 
 
+# Labels of which both halves have all classes, as the seed divides them.
+DIVIDED = np.array([0, 1, 0, 1, 2, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 6, 7, 8, 9, 9])
+
+
+def by_channel(count, channels):
+  return np.random.default_rng(1).integers(
+    0, 256, (count, channels, 8, 8), np.uint8
+  )
+
+
 def images(content, value, remedy, *, id, name='own.npz', of='arrays'):
   words = f'{TRAIN} --data.name {of} --data.dir {{tmp}}/own.npz'
   return row(put(name, content), 'train', words, value, remedy, id=id)
@@ -121,8 +130,14 @@ ARRAYS = [
          REMEDY, id='objects'),
   images(lacking('y_test'), 'own.npz lacks y_test', 'or incomplete',
          id='without labels'),
-  images(arrays(x_train=noise(20).astype(float)), 'x_train is float64',
-         'it must be uint8', id='floats'),
+  images(arrays(x_train=noise(20).astype(float)), 'x_train has whole numbers',
+         'save x.astype(np.uint8)', id='bytes as floats'),
+  images(arrays(x_train=noise(20).astype(int)), 'x_train is int64',
+         'it must be uint8 or floats', id='integers'),
+  images(arrays(x_train=noise(20) / 255), 'x_train is float32 and x_test uint8',
+         'must agree', id='floats to train on and bytes to test'),
+  images(arrays(x_test=np.full((10, 8, 8, 1), np.nan)), 'x_test has values',
+         'not finite', id='floats that are none'),
   images(arrays(x_train=noise(20)[..., 0]), '(20, 8, 8)', 'of shape (N, H, W, '
          'C)', id='without channels'),
   images(arrays(x_train=noise(0), y_train=np.zeros(0, int)), '(0, 8, 8, 1)',
@@ -133,17 +148,35 @@ ARRAYS = [
          id='fewer labels'),
   images(arrays(y_train=np.arange(20) - 1), 'are -1 to 18',
          'must count the classes from 0', id='negative labels'),
-  images(arrays(y_test=np.arange(10) * 10**8), 'label 900000000 and 30 images',
-         'must count the classes from 0', id='huge labels'),
+  images(arrays(y_test=np.arange(10) * 10**8), 'of class 100000000, 200000000',
+         'take them out', id='huge labels'),
+  images(arrays(y_train=np.arange(20) % 4 + 1, y_test=np.arange(10) % 4 + 1),
+         'has 4 labels, 1, 2, 3, 4; they must be 0 to 3', 'searchsorted',
+         id='labels from 1'),
+  images(arrays(y_train=np.arange(20) // 5 * 10 + 10, y_test=np.full(10, 20)),
+         'labels, 10, 20, 30, 40;', 'searchsorted', id='labels of tens'),
+  images(arrays(y_train=np.zeros(20, int), y_test=np.zeros(10, int)),
+         'all training images are of class 0', 'two classes at least',
+         id='one class'),
+  images(arrays(y_train=np.arange(20) % 3, y_test=np.arange(10) % 4),
+         '2 test images of class 3', 'take them out',
+         id='a class of test images alone'),
+  images(arrays(), 'leaves class 0 without a training image, of 2',
+         'give data.holdout', id='a class of validation images alone'),
+  *(
+    images(arrays(x_train=by_channel(20, c), x_test=by_channel(10, c)),
+           f'of shape (20, {c}, 8, 8) has its channels first',
+           'x.transpose(0, 2, 3, 1)', id=f'{c} channels first')
+    for c in (1, 3)
+  ),
   images(arrays(y_test=np.full(10, 2**40)), '1099511627776',
          'as int32', id='labels beyond int32'),
   images(arrays(x_test=noise(10, size=9)), '(9, 9, 1)', 'must agree',
          id='other test images'),
   images(arrays(x_train=np.zeros((20, 8, 8, 1), np.uint8)), 'channel 0',
          'leave it out', id='constant images'),
-  images(arrays(x_train=noise(20, size=4), x_test=noise(10, size=4)),
-         'these are 4x4x1', 'takes images of 8x8x1', id='small images'),
-  images(arrays(), 'batch_size 250', 'the 10 training images', id='few images'),
+  images(arrays(y_train=DIVIDED), 'batch_size 250', 'the 10 training images',
+         id='few images'),
   images({}, 'no cifar10 in {tmp}', 'python -m jaxnas.prepare cifar10 --dir',
          of='cifar10', id='npz for cifar10'),
   images({}, 'no imagenet16_120.npz in {tmp}', '--trust_pickle makes it',
@@ -163,6 +196,10 @@ def together(*makers):
   return make
 
 
+def photo(name):
+  return put(name, b'a photo')
+
+
 def streamed(make, value, remedy, *, id, of='imagenet'):
   words = f'{TRAIN} --data.name {of} --data.dir {{tmp}}/D'
   return row(make, 'train', words, value, remedy, id=id)
@@ -170,14 +207,25 @@ def streamed(make, value, remedy, *, id, of='imagenet'):
 
 INFO = 'D/dataset_info.json'
 FOLDERS = [
+  streamed(together(photo('D/train/a/1.jpg'), photo('D/val/a/1.jpg')),
+           'all training images are of class 0', 'two classes at least',
+           id='one class of photos'),
+  streamed(together(photo('D/train/train/a/1.jpg'), folder('D/train/val/a'),
+                    folder('D/val')),
+           'D/train holds train, val', '--data.dir {tmp}/D/train',
+           id='unpacked too deep'),
+  streamed(together(photo('D/train/a/1.jpg'), photo('D/train/b/1.jpg'),
+                    photo('D/val/1.jpg')),
+           'D/val has no folders', 'into that of its class',
+           id='photos beside classes'),
   streamed(folder('D'), 'data.dir {tmp}/D has', 'train/CLASS/FILE',
            id='empty folder'),
-  streamed(folder('D/train/a'), 'but neither val', 'nor validation',
+  streamed(folder('D/train/a'), 'but none of val', 'to rank on',
            id='no validation folder'),
   streamed(together(folder('D/train'), folder('D/val/a')), 'D/train has no',
            'one for each class', id='no classes'),
   streamed(together(folder('D/train/a'), folder('D/val/a')), 'train/a has no',
-           '.jpeg, .jpg, .png', id='no photos'),
+           'fill it', id='no photos'),
   streamed(together(put('D/train/a/1.jpg', b'x'), put('D/val/b/1.jpg', b'x')),
            'class b of val', 'train lacks', id='another class'),
   streamed(put(INFO, '{'), 'dataset_info.json is no', 'Expecting property',
@@ -189,8 +237,7 @@ FOLDERS = [
   streamed(put(INFO, {'fileFormat': 'array_record'}), '{tmp}/D is no tfds',
            'data set', id='no features'),
   streamed(put('D/cifar10/3.0.2/dataset_info.json', '{}'), 'cifar10/3.0.2',
-           'move it away, and python -m jaxnas.prepare', of='cifar10',
-           id='no cifar10'),
+           '--out_file_format=array_record', of='cifar10', id='no cifar10'),
   streamed(put('D/imagenet16_120.npz', arrays(y_test=np.arange(10) + 111)),
            'y_test goes to 120', 'labels are 0 to 119', of='imagenet16_120',
            id='labels of imagenet16'),
@@ -356,7 +403,7 @@ FINISHED = [
   of_run(lambda root: None, 'export', '--arch 01', "'01' has 2 digits",
          '4 positions', id='export no arch'),
   of_run(lambda root: None, 'export', '--arch best --seed 0', '--seed',
-         'is a run of jaxnas.train', id='export a seed'),
+         'python -m jaxnas.retrain', id='export a seed'),
   of_run(lambda root: None, 'export', '--arch best --batches 0',
          'calibration_batches is 0', 'at least 1', id='export of no batches'),
   of_run(lambda root: None, 'export', '--arch best --batches x', "'x'", 'INT',
@@ -387,13 +434,13 @@ FINISHED = [
       ('measure', '--density.batch_size 501', 'is 501', 'there are 500'),
       ('measure', '--estimator prototypes', "'prototypes'", 'kde'),
       ('search', '--searcher evoluton', "'evoluton'", 'evolution'),
-      ('search', '--max_macs ٣M', "'٣M'", 'such as 330M'),
-      ('search', '--max_macs 1_0M', "'1_0M'", 'such as 330M'),
-      ('search', '--max_macs 1..2M', "'1..2M'", 'such as 330M'),
-      ('search', '--max_macs=-5', "'-5'", 'such as 330M'),
-      ('search', '--max_macs 1e999', "'1e999'", 'such as 330M'),
-      ('search', '--max_macs 5m', "'5m'", 'such as 330M'),
-      ('search', '--max_params=', "''", 'such as 330M'),
+      ('search', '--max_macs ٣M', "'٣M'", 'such as 40K or 330M'),
+      ('search', '--max_macs 1_0M', "'1_0M'", 'such as 40K or 330M'),
+      ('search', '--max_macs 1..2M', "'1..2M'", 'such as 40K or 330M'),
+      ('search', '--max_macs=-5', "'-5'", 'such as 40K or 330M'),
+      ('search', '--max_macs 1e999', "'1e999'", 'such as 40K or 330M'),
+      ('search', '--max_macs 5m', "'5m'", 'such as 40K or 330M'),
+      ('search', '--max_params=', "''", 'such as 40K or 330M'),
       ('search', '--max_params 0', 'at most 0 parameters', 'they have'),
       ('search', '--population 0', 'population is 0', '[1, 1000000]'),
       ('search', '--population 1000000000000', 'is 1000000000000',
@@ -408,14 +455,14 @@ FINISHED = [
     )
   ),
   # Files of a run.
-  of_run(put('run/correlation.json', '{}'), 'export', '--arch best',
-         'correlation.json cannot be read (it lacks best_arch)', BACK,
+  of_run(result('run/correlation.json', {}), 'export', '--arch best',
+         'correlation.json lacks best_arch', 'go on with --resume',
          id='no best arch'),
-  of_run(put('run/correlation.json', '{"best_arch": 3}'), 'retrain',
+  of_run(result('run/correlation.json', {'best_arch': 3}), 'retrain',
          '--arch best', '(best_arch is 3)', BACK, id='best arch of 3'),
   of_run(put('run/search/best.json', '{"arch": '), 'export', '--arch best',
          'search/best.json cannot be read', BACK, id='cut best.json'),
-  of_run(put('run/search/best.json', '{"arch": "../0"}'), 'export',
+  of_run(result('run/search/best.json', {'arch': '../0'}), 'export',
          '--arch best', "'../0' is not all digits", '4 positions',
          id='best arch of another space'),
   of_run(put('run/retrain.json', '{"arch": 3}'), 'export', '', '(arch is 3)',
@@ -425,7 +472,7 @@ FINISHED = [
   of_run(put('run/retrain.json', '{"arch": null}'), 'export', '',
          'kept no weights', '--arch ARCH', id='retrained all'),
   of_run(together(put('run/retrain.json', '{"arch": "0120"}'),
-                  put('run/result.json', '{"seeds": []}')), 'export', '',
+                  result('run/result.json', RETRAINED)), 'export', '',
          'result.json has accuracies of 0 seeds', 'choose another --seed',
          id='result without seeds'),
   of_run(put('run/retrain.json', '{"arch": "0120"}'), 'export', '--seed 7',
@@ -435,7 +482,7 @@ FINISHED = [
   row(put('run/retrain.json', '{"arch": 3}'), 'retrain',
       '--workdir {tmp}/run --resume', '(arch is 3)', BACK, id='resumes 3'),
   row(put('run/table.json', '{}'), 'train', '--workdir {tmp}/run --resume',
-      'table {tmp}/run/table.json', 'give a whole table', id='kept table'),
+      'table {tmp}/run/table.json', 'give a table of', id='kept table'),
   row(lambda root: None, 'train', '--config {config} --workdir {tmp}/run',
       '{tmp}/run holds a run already', 'add --resume', id='overwrite'),
   row(lambda root: None, 'train', '--workdir {tmp}/run --resume --seed 3',
@@ -445,7 +492,7 @@ FINISHED = [
       'choose another --warmup_from', id='another warm-up'),
   # Of a search.
   search('', 'Expecting value', BACK, id='empty search'),
-  search('[]', 'it is []', 'the fields of Search', id='search of a list'),
+  search('[]', 'it is []', 'with the fields of', id='search of a list'),
   search('{}', 'it lacks run', BACK, id='search without a run'),
   search(kept(run=3), 'run is 3', 'must be a path', id='search of run 3'),
   row(put('s/search.json', kept(run='/no/run')), 'search',
@@ -459,7 +506,7 @@ FINISHED = [
          id='search of text'),
   search(kept(searcher='annealing'), "'annealing'", 'exhaustive',
          id='search by annealing'),
-  search(kept(color=1), "'color'", 'is none of run', id='search in color'),
+  search(kept(color=1), "'color'", 'is none of', id='search in color'),
   # Of a comparison.
   compared('', 'compare.json cannot be read', BACK, id='empty comparison'),
   compared({}, '(it lacks samplers)', BACK, id='comparison of nothing'),
@@ -478,19 +525,20 @@ FINISHED = [
   compared(COMPARED | {'budget': 'p'}, "the budget 'p'", 'of paths, steps',
            id='comparison under p'),
   # Densities.
-  density('alpha_A must be', 'one finite number', id='density of text',
+  density('alpha_A is <U1', 'must be floats of shape (81)', id='text',
           alpha_A=np.array(['a'] * 81)),
-  density('alpha_A must be', 'one finite number', id='infinite density',
+  density('alpha_A is not one', 'take it away', id='infinite density',
           alpha_A=np.full(81, np.inf)),
-  density('archs_AxE is float64', 'must be integers', id='float archs',
+  density('archs_AxE is float64', 'must be integers of shape',
+          id='float archs',
           archs_AxE=ARCHS_AxE * 1.0),
   density('of shape ()', 'must be integers of shape', id='no archs',
           archs_AxE=np.array(3), alpha_A=np.array(1.0)),
   density('holds densities of 81', 'another space or order', id='order',
           archs_AxE=ARCHS_AxE[::-1]),
-  density('facts are no JSON', 'd.npz', id='density of no facts',
+  density('Expecting property', 'd.npz', id='density of no facts',
           facts=np.array('{')),
-  density('facts are [1]', 'no object', id='density of a list',
+  density('it is [1]', 'take it away', id='density of a list',
           facts=np.array('[1]')),
 ]  # fmt: skip
 
@@ -505,29 +553,77 @@ def test_runs(make, refusal, finished, tmp_path, capsys):
 PREDICTED = {
   'archs_AxE': ARCHS_AxE[:9],
   'accuracy_A': np.linspace(0, 1, 9),
+  'half_HxA': np.zeros((2, 9)),
+  'right_AxW': np.zeros((9, 4), np.uint8),
   'skipped_images': np.array(0),
 }
+
+
+def predicted(facts=None, **changes):
+  """Writes a ranking that would be that of the run, but for changes."""
+
+  def make(root):
+    run = root / 'run'
+    given = run_folder.read_config(run)
+    with Checkpoints(run / 'checkpoints', read_only=True) as checkpoints:
+      made_of = {
+        'config': config.digest(given),
+        'ranking': dataclasses.asdict(given.ranking),
+        'state': checkpoints.digest(4),
+      }
+    files.write_npz(
+      run / 'predictions.npz', PREDICTED | changes, made_of | (facts or {})
+    )
+
+  return make
+
+
+def scored(**changes):
+  """Writes the state of a search that would be of the run, but for changes."""
+
+  def make(root):
+    run = root / 'run'
+    given = run_folder.read_config(run)
+    with Checkpoints(run / 'checkpoints', read_only=True) as checkpoints:
+      made_of = {
+        'config': config.digest(given),
+        'step': 4,
+        'state': checkpoints.digest(4),
+        'ranking': dataclasses.asdict(given.ranking),
+      }
+    (run / 'search').mkdir()
+    files.write_npz(run / 'search' / 'state.npz', STATE | changes, made_of)
+
+  return make
+
+
 STATE = {
   'archs_VxE': ARCHS_AxE[:2],
   'accuracy_V': np.array([0.5, 0.25]),
   'generation_V': np.array([0, 0]),
   'generation': np.array(1),
 }
-AGAIN = 'take it away, and the same command ranks again'
+AGAIN = 'take it away, or put back'
 MEANWHILE = [
   *(
-    row(put('run/predictions.npz', content), 'train',
-        '--workdir {tmp}/run --resume', '{tmp}/run/predictions.npz', value,
-        remedy, id=f'predictions: {value}')
-    for content, value, remedy in (
-      (b'PK\x05', 'is not a readable npz', REMEDY),
-      ({'archs_AxE': ARCHS_AxE}, 'lacks accuracy_A', 'or incomplete'),
-      (PREDICTED | {'archs_AxE': ARCHS_AxE[:9] + 7}, 'op 7 at', AGAIN),
-      (PREDICTED | {'archs_AxE': ARCHS_AxE[:9] * 1.0}, 'dtype float64', AGAIN),
-      (PREDICTED | {'accuracy_A': np.zeros(8)}, 'of shape (8,)', AGAIN),
-      (PREDICTED | {'accuracy_A': np.full(9, np.nan)}, 'not one number', AGAIN),
-      (PREDICTED | {'accuracy_A': np.full(9, 93.0)}, 'not one number', AGAIN),
-      (PREDICTED | {'skipped_images': np.zeros(2)}, 'no count', AGAIN),
+    row(make, 'train', '--workdir {tmp}/run --resume',
+        '{tmp}/run/predictions.npz', value, remedy, id=f'predictions: {value}')
+    for make, value, remedy in (
+      (put('run/predictions.npz', b'PK\x05'), 'is not a readable npz', REMEDY),
+      (put('run/predictions.npz', {'archs_AxE': ARCHS_AxE}), 'lacks accuracy_A',
+       'or incomplete'),
+      (put('run/predictions.npz', PREDICTED), 'of which config', AGAIN),
+      (predicted(archs_AxE=ARCHS_AxE[:9] + 7), 'op 7 at', AGAIN),
+      (predicted(archs_AxE=ARCHS_AxE[:9] * 1.0), 'is float64', AGAIN),
+      (predicted(accuracy_A=np.zeros(8)), 'of shape (8,)', AGAIN),
+      (predicted(accuracy_A=np.full(9, np.nan)), 'not one number', AGAIN),
+      (predicted(accuracy_A=np.full(9, 93.0)), 'not one number', AGAIN),
+      (predicted(right_AxW=np.zeros((9, 4))), 'is float64', AGAIN),
+      (predicted(skipped_images=np.zeros(2)), 'of shape (2,)', AGAIN),
+      (predicted({'config': 'x'}), 'another run: of config', AGAIN),
+      (predicted({'ranking': {}}), 'another run: of ranking', AGAIN),
+      (predicted({'state': 'x'}), 'another run: of state', AGAIN),
+      (predicted(), 'other architectures', AGAIN),
     )
   ),
   of_run(put('run/rank-validation-batch/predictions.part.npz', b''), 'rank', '',
@@ -535,18 +631,20 @@ MEANWHILE = [
          id='half a ranking'),
   *(
     of_run(
-      put('run/search/state.npz', content), 'search',
-      '--searcher random --population 2 --generations 1',
+      make, 'search',
+      '--overwrite --searcher random --population 2 --generations 1',
       '{tmp}/run/search/state.npz', value, remedy, id=f'state: {value}',
     )
-    for content, value, remedy in (
-      (b'PK', 'is not a readable npz', REMEDY),
-      ({'accuracy_V': np.zeros(2)}, 'no archs_VxE', 'state of a search'),
-      (STATE | {'accuracy_V': np.zeros((2, 2))}, 'of shape', 'new --workdir'),
-      (STATE | {'generation': np.array(1.5)}, 'is float64', 'new --workdir'),
-      (STATE | {'archs_VxE': ARCHS_AxE[:1]}, '(1, 4)', 'new --workdir'),
-      (STATE | {'archs_VxE': ARCHS_AxE[:2] + 9}, 'op 9', 'new --workdir'),
-      (STATE | {'own_1': np.zeros(1)}, 'own_0', 'new --workdir'),
+    for make, value, remedy in (
+      (put('run/search/state.npz', b'PK'), 'is not a readable npz', REMEDY),
+      (put('run/search/state.npz', {'accuracy_V': np.zeros(2)}),
+       'lacks archs_VxE', 'new --workdir'),
+      (put('run/search/state.npz', STATE), 'of which config', 'new --workdir'),
+      (scored(accuracy_V=np.zeros((2, 2))), 'of shape', 'new --workdir'),
+      (scored(generation=np.array(1.5)), 'is float64', 'new --workdir'),
+      (scored(archs_VxE=ARCHS_AxE[:1]), 'of shape (1)', 'new --workdir'),
+      (scored(archs_VxE=ARCHS_AxE[:2] + 9), 'op 9', 'new --workdir'),
+      (scored(own_1=np.zeros(1)), 'own_0', 'new --workdir'),
     )
   ),
 ]  # fmt: skip
@@ -569,20 +667,20 @@ def test_rows_that_are_none_are_left_out(tmp_path):
     b'\n{"step": true}\n{"loss": 1}\n' + b'[' * 100_000 + b'\n{"step": 2}\n'
     b'{"step": 3'
   )
-  assert runs.read_rows(file, {'step': int}) == good
-  assert runs.read_rows(tmp_path / 'none.jsonl', {'step': int}) == []
+  assert jsonl.read_rows(file, {'step': int}) == good
+  assert jsonl.read_rows(tmp_path / 'none.jsonl', {'step': int}) == []
 
 
 def test_links_are_followed_where_a_user_put_them(tmp_path, finished):
   """A run, a table or images may well be links to another disk."""
   (tmp_path / 'run').symlink_to(finished)
-  assert runs.read_config(tmp_path / 'run').seed == 0
-  tables.dump(tables.load(DIGITS), tmp_path / 'real.json', data='digits')
+  assert run_folder.read_config(tmp_path / 'run').seed == 0
+  truth.dump(truth.load(DIGITS), tmp_path / 'real.json', data='digits')
   (tmp_path / 't.json').symlink_to(tmp_path / 'real.json')
-  assert tables.load(DIGITS, tmp_path / 't.json').accuracy_A.shape == (81,)
+  assert truth.load(DIGITS, tmp_path / 't.json').accuracy_A.shape == (81,)
   before = contents(tmp_path)
   (tmp_path / 'loop.json').symlink_to('loop.json')
   with pytest.raises(FileNotFoundError, match=r'loop\.json does not exist'):
-    tables.load(DIGITS, tmp_path / 'loop.json')
+    truth.load(DIGITS, tmp_path / 'loop.json')
   (tmp_path / 'loop.json').unlink()
   assert contents(tmp_path) == before

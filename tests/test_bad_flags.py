@@ -8,10 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from bad_inputs import CONFIG, Refusal, contents, refused, row
 
-from jaxnas import config, validation
-from jaxnas.config import Config
+from jaxnas import config
+from jaxnas.config import Config, fields, validation
+from jaxnas.runtime import loading
+from support.refusals import CONFIG, Refusal, contents, refused, row
 
 TRAIN = '--config {config} --workdir {tmp}/run'
 HUGE = '9' * 400
@@ -74,6 +75,12 @@ FLAGS = [
       'at most 3.4e+38'),
   row('train', f'{TRAIN} --optimizer.weight_decay nan', 'weight_decay is nan',
       'at least 0'),
+  *(
+    row('train', f'{TRAIN} --{name} 1e-39', f'{name} is 1e-39, which is 0 in '
+        'float32', 'at least 1.2e-38')
+    for name in ('debias.temperature', 'debias.effective_fraction',
+                 'optimizer.clip_norm', 'optimizer.peak_lr')
+  ),
   row('train', f'{TRAIN} --optimizer.momentum 1.01', 'momentum is 1.01',
       'in [0, 1]'),
   row('train', f'{TRAIN} --data.batch_size 0', 'batch_size is 0', 'at least 1'),
@@ -89,8 +96,8 @@ FLAGS = [
   row('train', f'{TRAIN} --data.train_fraction 0.5 --data.holdout 5',
       'data.train_fraction and data.holdout', 'set one of them to None'),
   row('train', f'{TRAIN} --data.holdout 90', 'class', 'needs one more'),
-  row('train', f'{TRAIN} --data.size 32', 'data.size is of imagenet',
-      'data digits does not use it'),
+  row('train', f'{TRAIN} --data.size 32', 'data.size is of data.name imagenet',
+      'data.name digits does not use it'),
   row('train', f'{TRAIN} --optimizer.floor_lr 9', 'floor_lr 9.0',
       'above optimizer.peak_lr'),
   row('train', f'{TRAIN} --ranking.sample 9', 'ranking.sample',
@@ -104,7 +111,7 @@ FLAGS = [
   row('train', f'{TRAIN} --sampler.reward_every 2', 'reward_every',
       'uniform reads none'),
   row('train', f'{TRAIN} --debias.candidates 3', 'candidates',
-      'density.estimator prototypes'),
+      'spaces too large to list'),
   row('train', f'{TRAIN} --supernet.activation relu6 --space nas_bench_201',
       'activation is of MB blocks', 'nas_bench_201 has none'),
   row('train', f'{TRAIN} --data.batch_size 501', 'batch_size 501',
@@ -128,7 +135,12 @@ FLAGS = [
       'choose another --workdir'),
   row('train', f'{TRAIN} --table {{tmp}}/no.json', '{tmp}/no.json',
       'does not exist'),
-  row('train', f'{TRAIN} --table {{tmp}}', 'table {tmp}', 'does not exist'),
+  row('train', f'{TRAIN} --table {{tmp}}', 'table {tmp}',
+      'is a folder: give a file'),
+  row('train', f'{TRAIN} --table_column a', '--table_column a',
+      'give --table FILE'),
+  row('compare', f'{TRAIN} --samplers uniform --table_column a',
+      '--table_column a', 'give --table FILE'),
   row('train', f'{TRAIN} --warmup_from {{tmp}}', '{tmp} holds no run',
       '--config FILE'),
   row('train', f'{TRAIN} --density.file {{tmp}}/no.npz --debias.temperature 1',
@@ -139,9 +151,21 @@ FLAGS = [
       'train/CLASS/FILE'),
   row('train', f'{TRAIN} --logging.wandb', 'logging.wandb',
       "pip install 'jaxnas[wandb]'"),
+  # What the images, the space or the memory do not allow.
+  *(
+    row(command, f'{TRAIN} {more} --data.crop_padding 8', 'crop_padding is 8',
+        'must be below 8')
+    for command, more in (
+      ('train', ''), ('retrain', '--all'), ('compare', '--samplers uniform')
+    )
+  ),
+  row('train', f'{TRAIN} --debias.effective_fraction 0.012', '0.012 of 81',
+      'at least 0.0123'),
+  row('train', f'{TRAIN} --density.prototypes 9', 'digits is listed',
+      'set that'),
   # Of the other commands that start from a config.
-  row('retrain', TRAIN, 'give either', '--arch ARCH or --all'),
-  row('retrain', f'{TRAIN} --arch 0120 --all', 'give either', '--all'),
+  row('retrain', TRAIN, 'give one of', '--arch ARCH, --all'),
+  row('retrain', f'{TRAIN} --arch 0120 --all', 'give one of', '--all'),
   row('retrain', f'{TRAIN} --arch best', '--arch best', 'give --run RUN'),
   row('retrain', f'{TRAIN} --arch=', "''", 'digits has 4 positions'),
   row('retrain', f'{TRAIN} --arch 012', "'012'", 'each 0, 1 or 2'),
@@ -208,7 +232,7 @@ FLAGS = [
       'start one without --resume'),
   row('prepare', 'cifar --dir {tmp}/D', "'cifar'", 'cifar10'),
   row('prepare', 'cifar10', '--dir PATH', 'The folder to write to'),
-  row('prepare', '--dir {tmp}/D', 'What to prepare', 'cifar10'),
+  row('prepare', '--dir {tmp}/D', 'The data set or benchmark to', 'cifar10'),
   row('prepare', 'cifar10 --dir {config}', 'config.py is no folder',
       'choose another --dir'),
   row('prepare', 'cifar10 --dir {config}/D', 'config.py is no folder',
@@ -227,6 +251,20 @@ FLAGS = [
       'add --trust_pickle'),
   row('prepare', 'imagenet16_120 --dir {tmp}/D --from {tmp}/no --trust_pickle',
       '{tmp}/no', 'does not exist'),
+  row('reproduce', 'table3 --dry_run --out {tmp}/o --results {config}',
+      '{tmp}/config.py is no folder', 'choose another --results'),
+  row('reproduce', 'table3 --dry_run --out {tmp}/o --results /dev/zero',
+      '/dev/zero is no folder', 'choose another --results'),
+  row('reproduce', 'table3 --dry_run --out {tmp}/o --data.dir {config}',
+      '--data.dir {tmp}/config.py', 'is no folder: give one'),
+  row('reproduce',
+      'table3 --dry_run --out {tmp}/o --truth.nas_bench_macro {tmp}',
+      '--truth.nas_bench_macro {tmp}', 'is a folder: give a file'),
+  row('reproduce',
+      'table3 --dry_run --out {tmp}/o --truth.nas_bench_201 {tmp}/no',
+      '--truth.nas_bench_201 {tmp}/no', 'does not exist'),
+  row('prepare', 'nas_bench_201 --dir {tmp}/D --from /dev/zero --trust_pickle',
+      '--from /dev/zero', 'is no regular file: give a file'),
   row('prepare', 'imagenet16_120 --dir {tmp}/D --url file:///x', '--url',
       'leave it out'),
 ]  # fmt: skip
@@ -334,7 +372,8 @@ def test_config_files(text, value, remedy, tmp_path, capsys):
 @pytest.mark.parametrize(
   ('name', 'content', 'value', 'remedy'),
   [
-    ('mine.json', b'{}', 'mine.json is not Python', 'must end in .py'),
+    ('mine.json', b'[]', 'mine.json: it is []', 'the fields of Config'),
+    ('mine.toml', b'', 'mine.toml is not Python', 'must end in .py'),
     ('mine', b'', 'mine is not Python', 'must end in .py'),
     ('mine.py', b'\xff\xfe\x00garbage', 'mine.py does not load', 'null bytes'),
   ],
@@ -354,8 +393,20 @@ NUMBERS = [
 ]
 
 
+RANGES = {
+  f'{prefix}{name}': interval
+  for prefix, section in (
+    ('', Config),
+    *((f'{name}.', kind) for name, kind in fields.sections(Config)),
+  )
+  for name, interval in fields.ranges(section)
+}
+CLOSED = [name for name in sorted(RANGES) if RANGES[name].gt is None]
+POSITIVE = [name for name in sorted(RANGES) if RANGES[name].gt == 0]
+
+
 def test_every_number_has_a_range():
-  assert {*NUMBERS} <= {*validation.RANGES, *validation.POSITIVE}
+  assert {*NUMBERS} <= {*RANGES} == {*CLOSED, *POSITIVE}
 
 
 def given(name, value):
@@ -367,9 +418,9 @@ def given(name, value):
   return dataclasses.replace(Config(), **{section: inner})
 
 
-@pytest.mark.parametrize('name', sorted(validation.RANGES))
+@pytest.mark.parametrize('name', CLOSED)
 def test_ends_of_every_range(name):
-  low, high = validation.RANGES[name]
+  low, high = RANGES[name].ge, RANGES[name].le
   wrong = [low - 1, high + 1, 10**400, -(10**400)]
   if isinstance(config.flatten(Config())[name], float) or high == 1:
     wrong = [low - 1.0, high * 10.0, np.nan, np.inf, -np.inf]
@@ -379,10 +430,24 @@ def test_ends_of_every_range(name):
     assert '\n' not in str(no.value)
 
 
-@pytest.mark.parametrize('name', validation.POSITIVE)
+@pytest.mark.parametrize('name', POSITIVE)
 def test_what_must_be_above_0(name):
   for value in (0.0, -1.0, np.nan, np.inf, -np.inf, 1e39):
     with pytest.raises(ValueError, match=f'^{name} is .*; it must be '):
+      validation.validate(given(name, value))
+
+
+FLOATS = [
+  name
+  for name, interval in RANGES.items()
+  if interval.le == fields.LARGEST or interval.le == 1
+]
+
+
+@pytest.mark.parametrize('name', FLOATS)
+def test_what_float32_rounds_to_0_is_refused(name):
+  for value in (1e-39, 1e-42, 5e-324):
+    with pytest.raises(ValueError, match=f'^{name} is {value}, which is 0 in'):
       validation.validate(given(name, value))
 
 
@@ -431,7 +496,8 @@ def test_a_process_says_the_same(refusal, tmp_path):
     env={**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'},
   )  # fmt: skip
   assert done.returncode == 2 and done.stdout == ''
-  assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+  assert done.stderr.removeprefix(loading.SAYS).startswith('error: ')
+  assert done.stderr.removeprefix(loading.SAYS).count('\n') == 1
   for word in refusal.says:
     assert word.format(tmp=tmp_path) in done.stderr
   assert contents(tmp_path) == before

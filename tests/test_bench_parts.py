@@ -5,28 +5,29 @@ import inspect
 import io
 import itertools
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from small_run import SPACE
 
-from jaxnas import build, cli, density, streams, supernets, train
+from jaxnas import density, supernets, train
 from jaxnas.bench import data, end_to_end, inputs, rank
 from jaxnas.bench.cases import Options
-from jaxnas.data import crops, encoded
+from jaxnas.config import flags
+from jaxnas.data import crops, encoded, folders
 from jaxnas.density.features import Gradients, read
+from jaxnas.experiment import build
+from jaxnas.runtime import ledger
+from jaxnas.runtime.rng import generator
+from support.small_run import SPACE
 
 torch = pytest.importorskip('torch', reason='baselines need the torch extra')
 
-from jaxnas.bench import (  # noqa: E402
-  torch_data,
-  torch_end_to_end,
-  torch_nets,
-  torch_weights,
-)
+from jaxnas.bench import torch_data, torch_end_to_end, torch_rank  # noqa: E402
+from jaxnas.supernets import torch_nets, torch_weights  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures('small_space')
 
@@ -78,17 +79,17 @@ def test_cases_name_functions_and_their_arguments(part):
 
 
 def test_options_make_cases_smaller():
-  some = options(archs=7, images=80, batch_size=20, seed=3)
-  for case in rank.cases(some):
+  subset = options(archs=7, images=80, batch_size=20, seed=3)
+  for case in rank.cases(subset):
     assert case.ours.kwargs == {
       'space': 'nas_bench_macro', 'archs': 7, 'images': 80, 'seed': 3
     }  # fmt: skip
     assert case.ours.kwargs.items() <= case.baseline.kwargs.items()
-  (case,) = end_to_end.cases(some)
+  (case,) = end_to_end.cases(subset)
   wanted = {'archs': 7, 'images': 80, 'ranked_on': 6, 'batch_size': 20}
   assert wanted.items() <= case.ours.kwargs.items()
   assert wanted.items() <= case.baseline.kwargs.items()
-  photos, cifar = data.cases(some)
+  photos, cifar = data.cases(subset)
   assert photos.ours.kwargs['photos'] == cifar.ours.kwargs['images'] == 80
   assert photos.ours.kwargs == photos.baseline.kwargs
 
@@ -98,13 +99,13 @@ def test_options_make_cases_smaller():
   [
     (rank.ours, RANKED),
     (rank.ours_by_path, {**RANKED, 'every': 2}),
-    (rank.torch_by_path, {**RANKED, 'every': 4}),
-    (rank.torch_by_walk, {**RANKED, 'archs': None}),
+    (torch_rank.theirs_by_path, {**RANKED, 'every': 4}),
+    (torch_rank.theirs_by_walk, {**RANKED, 'archs': None}),
     (data.ours_photos, PHOTOS),
-    (data.torch_photos, PHOTOS),
+    (torch_data.theirs_photos, PHOTOS),
     (data.ours_cifar, CIFAR),
-    (data.torch_cifar, {**CIFAR, 'workers': 0}),
-    (end_to_end.torch_by_path, {**RUN, **PIECES}),
+    (torch_data.theirs_cifar, {**CIFAR, 'workers': 0}),
+    (torch_end_to_end.theirs, {**RUN, **PIECES}),
   ],
   ids=lambda value: getattr(value, '__qualname__', ''),
 )
@@ -117,18 +118,18 @@ def test_a_side_measures_again_and_again(side, kwargs):
 def test_seconds_of_some_are_scaled_to_all(monkeypatch):
   seen, clock = [], iter(range(100))
   monkeypatch.setattr(rank.time, 'perf_counter', lambda: next(clock))
-  archs_AxE = SPACE.some(streams.rng(0, 'archs'), 10)
-  measure = rank._timed(seen.append, archs_AxE, every=4)
+  archs_AxE = SPACE.subset(generator(0, 'archs'), 10)
+  measure = rank.timed(seen.append, archs_AxE, every=4)
   assert measure() == pytest.approx(10 / 3)
   np.testing.assert_array_equal(seen[1], archs_AxE[[0, 4, 8]])
 
 
 def test_a_walk_counts_what_paths_count():
-  archs_AxE = SPACE.some(streams.rng(0, 'archs'), 20)
+  archs_AxE = SPACE.subset(generator(0, 'archs'), 20)
   images = inputs.images(SPACE, 100, 1)
-  subject = rank.Subject(SPACE, archs_AxE, *images, 1)
-  hits_A = rank.walk(subject)(archs_AxE)
-  np.testing.assert_array_equal(rank.by_path(subject)(archs_AxE), hits_A)
+  snapshot = rank.Snapshot(SPACE, archs_AxE, *images, 1)
+  hits_A = rank.walk(snapshot)(archs_AxE)
+  np.testing.assert_array_equal(rank.by_path(snapshot)(archs_AxE), hits_A)
   assert len(np.unique(hits_A)) > 5
 
 
@@ -166,7 +167,7 @@ def test_photos_are_cropped_as_ours(photos):
 @pytest.mark.filterwarnings('ignore:This DataLoader will create')
 def test_workers_crop_differently(photos):
   """A copy of the data set each would else draw the same numbers."""
-  same = encoded.Files(photos.root, photos.files_N[:1], photos.labels_N[:1])
+  same = folders.Files(photos.root, photos.files_N[:1], photos.labels_N[:1])
   batches = torch_data.batches(
     torch_data.Photos(same, 16, 0),
     np.zeros(3),
@@ -238,13 +239,19 @@ def test_both_pipelines_give_alike_batches():
 @pytest.mark.parametrize('data_dir', [None, 'D'])
 def test_the_command_is_asked_for_a_whole_run(data_dir, monkeypatch):
   asked = []
-  monkeypatch.setattr(
-    end_to_end, 'command', lambda argv: asked.append(argv) or {'all': 1.5}
-  )
+
+  def command(argv, workdir):
+    asked.append((argv, workdir))
+    return {'all': 1.5}
+
+  monkeypatch.setattr(end_to_end, 'command', command)
   measure = end_to_end.ours(**RUN, data_dir=data_dir)
   assert measure() == measure() == 1.5
-  first, second = (cli.parse(train.Train, argv) for argv in asked)
-  assert first.workdir != second.workdir
+  assert asked[0][1] != asked[1][1]
+  first, second = (
+    flags.parse(train.Train, [*argv, f'--workdir={workdir}'])
+    for argv, workdir in asked
+  )
   config = first.experiment
   assert config == second.experiment and config.debiases
   assert (config.warmup_epochs, config.epochs) == (1, 1)
@@ -255,23 +262,31 @@ def test_the_command_is_asked_for_a_whole_run(data_dir, monkeypatch):
     assert experiment.training.images == 64
     assert experiment.training.steps_per_epoch == 4
   else:
-    assert (config.data.name, config.data.dir) == ('cifar10', 'D')
+    assert (config.data.name, config.data.dir) == (
+      'cifar10',
+      str(Path('D').absolute()),
+    )
 
 
 def test_all_are_ranked_where_no_number_is_given(monkeypatch):
   asked = []
-  monkeypatch.setattr(
-    end_to_end, 'command', lambda argv: asked.append(argv) or {'all': 1.5}
-  )
+
+  def command(argv, workdir):
+    asked.append((argv, workdir))
+    return {'all': 1.5}
+
+  monkeypatch.setattr(end_to_end, 'command', command)
   end_to_end.ours(**{**RUN, 'archs': None}, data_dir='D')()
-  config = cli.parse(train.Train, asked[0]).experiment
+  argv, workdir = asked[0]
+  config = flags.parse(train.Train, [*argv, f'--workdir={workdir}']).experiment
   assert config.ranking.archs is None
 
 
 @pytest.mark.slow
-def test_the_command_is_run_and_its_pieces_are_timed(capsys):
-  assert end_to_end.ours(**RUN, data_dir=None)() > 0
-  out, err = capsys.readouterr()
+def test_the_command_is_run_and_its_pieces_are_timed(capfd):
+  """In a process of its own, which knows no space of the tests."""
+  assert end_to_end.ours(**{**RUN, 'space': 'digits'}, data_dir=None)() > 0
+  out, err = capfd.readouterr()
   assert 'ranking of 9 architectures' in out
   pieces = err.splitlines()[-1]
   assert pieces.startswith('jaxnas: ')
@@ -279,7 +294,8 @@ def test_the_command_is_run_and_its_pieces_are_timed(capsys):
     piece.rsplit(' ', 2)[0]: float(piece.split()[-2])
     for piece in pieces.removeprefix('jaxnas: ').split(', ')
   }
-  assert {*taken} == {'training', 'density', 'ranking', 'the rest'}
+  assert {*taken} == {*ledger.PARTS, 'the rest'}
+  assert min(taken.values()) >= 0 and taken['density'] > 0
 
 
 def test_pieces_are_scaled(monkeypatch, capsys):
@@ -297,7 +313,7 @@ def test_pieces_are_scaled(monkeypatch, capsys):
 
 def test_gradients_of_the_head_are_ours():
   """Up to the order of weights: by all products of two."""
-  archs_AxE = SPACE.some(streams.rng(0, 'archs'), 5)
+  archs_AxE = SPACE.subset(generator(0, 'archs'), 5)
   x_BxHxWxC, y_B = inputs.images(SPACE, 12, 0)
   ours = supernets.build(SPACE)
   params = supernets.init(ours, archs_AxE[0], 0)['params']
@@ -309,14 +325,14 @@ def test_gradients_of_the_head_are_ours():
     (torch_nets.images(x_BxHxWxC, 'cpu'), torch_nets.labels(y_B, 'cpu')),
   )
   assert all(p.requires_grad for p in net.parameters())
-  subject = density.Subject(
+  snapshot = density.Snapshot(
     ours, params, archs_AxE, [jnp.asarray(x_BxHxWxC)], [jnp.asarray(y_B)]
   )
   for name, rows_AxD in found.items():
     tensor = f'head/{name}/kernel'
     u_AxD = torch.nn.functional.normalize(rows_AxD, dim=1)
     expected_AxD = np.zeros(u_AxD.shape)
-    for block in read(*subject, Gradients((tensor,))):
+    for block in read(*snapshot, Gradients((tensor,))):
       rows_A = block.indices_C[block.real_C]
       expected_AxD[rows_A] = jax.device_get(block.values[tensor])[block.real_C]
     products_AxA = expected_AxD @ expected_AxD.T

@@ -7,23 +7,17 @@ import json
 import jax
 import numpy as np
 import pytest
-from test_training import final_state, flags_in
 
-from jaxnas import (
-  build,
-  cli,
-  compare,
-  compare_flags,
-  compare_tables,
-  compute,
-  config,
-  data_config,
-  runs,
-  train,
-)
-from jaxnas.config import Debias, Sampler
+from jaxnas import compare, config, truth
+from jaxnas.config import Debias, Sampler, run_folder
+from jaxnas.experiment import build, comparison, cost, datasets
+from jaxnas.experiment import run as training
+from jaxnas.report import figures
+from jaxnas.report.console import comparison as console
+from jaxnas.runtime import errors, files, jsonl, table
+from jaxnas.runtime.errors import Stopped
 from jaxnas.training.checkpoint import Checkpoints
-from jaxnas.training.preemption import Stopped
+from support.runs import final_state, flags_in, result_of
 
 TINY = config.Config(
   warmup_epochs=1,
@@ -36,14 +30,14 @@ TINY = config.Config(
 
 def configured(label, *, budget='paths', debias=TINY.debias, **sampler):
   base = dataclasses.replace(TINY, debias=debias, sampler=Sampler(**sampler))
-  return compare_flags.configure(base, label, budget)
+  return comparison.configure(base, label, budget)
 
 
 @pytest.mark.parametrize(
   ('label', 'given', 'expected'),
   [
     ('uniform', {'name': 'fair'}, {}),
-    ('uniform', {'cost_bins': 3, 'paths': 2}, {'cost_bins': 3, 'paths': 2}),
+    ('uniform', {'members': 3, 'paths': 2}, {'paths': 2}),
     ('importance', {}, {}),
     ('importance:data', {}, {'variant': 'data'}),
     ('importance', {'name': 'importance', 'variant': 'path'}, {}),
@@ -53,7 +47,7 @@ def configured(label, *, budget='paths', debias=TINY.debias, **sampler):
       {'name': 'tree', 'variant': 'iterative', 'rebuilds': 2},
       {'variant': 'hierarchical', 'rebuilds': 2},
     ),
-    ('boltzmann', {'cost_bins': 3}, {}),
+    ('boltzmann', {'members': 3}, {}),
     ('uniform', {'name': 'mixture', 'members': 5}, {}),
     ('mixture', {'name': 'mixture', 'members': 5}, {'members': 5}),
     ('fair', {'paths': 2}, {}),
@@ -99,7 +93,7 @@ def test_debiasing_is_that_of_the_config_or_none():
 def test_rewards_are_measured_now_and_then_where_they_are_read(label, reads):
   given = configured(label, reward_every=3)
   assert given.sampler.reward_every == 3
-  found = compare.checked(given, label, data_config.images(TINY))
+  found = comparison.checked(given, label, datasets.load(TINY.data))
   sampler = given.sampler
   if not reads:
     sampler = dataclasses.replace(sampler, reward_every=1)
@@ -114,7 +108,7 @@ def flags_of(folder, samplers='uniform,uniform+debias', *, seeds=2):
 
 
 def of_large_images(folder, space, samplers):
-  """The same for spaces of 32x32 images in 10 classes, on noise."""
+  """Returns flags and run folder for spaces of 32x32 images, here of noise."""
   rng = np.random.default_rng(0)
   arrays = {
     f'{kind}_{part}': values
@@ -140,11 +134,11 @@ def never(monkeypatch):
   def fail(*args, **kwargs):
     raise AssertionError('trained')
 
-  monkeypatch.setattr(train, 'train', fail)
+  monkeypatch.setattr(training, 'train', fail)
 
 
 def refused(flags, run, capsys):
-  """What is said, in one line, where nothing has been written."""
+  """Returns the one line of a refusal; nothing has been written then."""
   with pytest.raises(SystemExit) as ended:
     compare.main(flags)
   assert ended.value.code == 2
@@ -214,7 +208,7 @@ def test_what_a_sampler_cannot_serve_is_refused(
 
 def test_a_resumed_folder_has_to_say_what_it_compares(tmp_path, capsys, never):
   _, run = flags_of(tmp_path)
-  runs.open_run(run, TINY, resume=False)
+  run_folder.open_run(run, TINY, resume=False)
   with pytest.raises(SystemExit) as ended:
     compare.main(['--workdir', str(run), '--resume'])
   assert ended.value.code == 2
@@ -236,28 +230,43 @@ class Trained:
     return [f'{run.parent.name} {run.name}' for run, *_ in self.calls]
 
   def __call__(
-    self, experiment, run, table=None, *, warmup_from=None, preemption=None
+    self,
+    experiment,
+    run,
+    table=None,
+    *,
+    warmup_from=None,
+    preemption=None,
+    group=None,
   ):
+    assert group == run.parent.parent
     self.calls.append((run, experiment.config, warmup_from))
     # As far as the warm-up everything goes well.
     (run / 'checkpoints' / str(experiment.warmup_steps)).mkdir(parents=True)
     if error := self.errors.get(self.runs[-1]):
       raise error
-    out = result(experiment.config.seed, compute.spent(experiment))
+    out = result(experiment.config.seed, cost.of_run(experiment))
     assert preemption is not None
     if table is None:
       out = {k: v for k, v in out.items() if k in BARE}
-    runs.write_json(run / 'correlation.json', out)
+    facts = {'config': config.digest(experiment.config)}
+    files.write_result(run / 'correlation.json', out, facts)
     return out
 
 
-BARE = ('n', 'best_arch_accuracy', 'compute')
+BARE = (
+  'n', 'best_arch', 'best_arch_accuracy', 'compute', 'split', 'images', 'bn',
+)  # fmt: skip
 
 
 def result(seed, spent=None, **changed):
-  """What correlation.json may hold."""
+  """Returns what a run's correlation.json may hold."""
   return {
     'n': 81,
+    'best_arch': '0120',
+    'split': 'validation',
+    'images': 20,
+    'bn': 'batch',
     'kendall': 0.5 + seed / 10,
     'spearman': 0.7,
     'top_kendall': None,
@@ -279,7 +288,7 @@ def result(seed, spent=None, **changed):
 @pytest.fixture
 def trained(monkeypatch):
   stand_in = Trained()
-  monkeypatch.setattr(train, 'train', stand_in)
+  monkeypatch.setattr(training, 'train', stand_in)
   # Which would have this process compile again what little there is.
   monkeypatch.setattr(jax, 'clear_caches', lambda: None)
   monkeypatch.setattr(gc, 'collect', lambda: 0)
@@ -303,12 +312,14 @@ def test_a_folder_a_label_and_a_run_a_seed(tmp_path, trained, capsys):
   for label in ('uniform', 'tree:iterative+debias'):
     for seed in (0, 1):
       folder = run / label.replace(':', '-') / f'seed_{seed}'
-      expected = compare_flags.configure(runs.read_config(run), label, 'paths')
-      assert runs.read_config(folder) == dataclasses.replace(
+      expected = comparison.configure(
+        run_folder.read_config(run), label, 'paths'
+      )
+      assert run_folder.read_config(folder) == dataclasses.replace(
         expected, seed=seed
       )
   assert [given for _, given, _ in trained.calls] == [
-    runs.read_config(run) for run, *_ in trained.calls
+    run_folder.read_config(run) for run, *_ in trained.calls
   ]
   assert read(run / 'compare.json') == {
     'samplers': ['uniform', 'tree:iterative+debias'],
@@ -318,7 +329,7 @@ def test_a_folder_a_label_and_a_run_a_seed(tmp_path, trained, capsys):
   results = read(run / 'results.json')
   assert list(results) == ['uniform', 'tree:iterative+debias']
   assert results['tree:iterative+debias'] == [
-    {'seed': seed, **read(folder / f'seed_{seed}' / 'correlation.json')}
+    {'seed': seed, **result_of(folder / f'seed_{seed}' / 'correlation.json')}
     for folder in [run / 'tree-iterative+debias']
     for seed in (0, 1)
   ]
@@ -348,10 +359,17 @@ def test_resuming_repeats_nothing(tmp_path, trained, capsys, monkeypatch):
   flags, run = flags_of(tmp_path, 'uniform,tree:iterative+debias')
   compare.main(flags)
   before, shown = read(run / 'results.json'), capsys.readouterr().out
-  monkeypatch.setattr(train, 'train', None)
+  monkeypatch.setattr(training, 'train', None)
   assert compare.main(['--workdir', str(run), '--resume']) == 0
   assert read(run / 'results.json') == before
-  assert capsys.readouterr().out == shown.rpartition('seed 1\n')[2]
+  images = f'{run}: 500 train, 500 validation, 797 test images of 8x8x1 in 10 '
+  images += 'classes\n'
+  assert shown.startswith(images)
+  table, _, again = capsys.readouterr().out.removeprefix(images).partition('\n')
+  assert table == (
+    f'table {run / "table.json"}: 81 of 81 architectures, in fractions'
+  )
+  assert again == shown.rpartition('seed 1\n')[2]
 
 
 def test_resuming_adds_labels_and_seeds(tmp_path, trained):
@@ -466,7 +484,7 @@ def test_a_signal_ends_all(tmp_path, trained, capsys):
   trained.errors = {EVERYTHING[1]: Stopped()}
   with pytest.raises(SystemExit) as ended:
     compare.main(flags)
-  assert ended.value.code == cli.STOPPED == 143
+  assert ended.value.code == errors.STOPPED == 143
   assert trained.runs == EVERYTHING[:2]
   assert f'--workdir {run} --resume' in capsys.readouterr().err
   assert not (run / 'tree-iterative+debias/seed_0/error.txt').exists()
@@ -478,7 +496,7 @@ def test_a_signal_ends_all(tmp_path, trained, capsys):
 
 
 def warmups(trained):
-  """Whose warm-up each run took over, as far as it is another's."""
+  """Lists the other run whose warm-up each run took over, None without one."""
   return [
     f'{given.parent.name} {given.name}' if given and given != run else None
     for run, _, given in trained.calls
@@ -505,7 +523,7 @@ def test_without_such_a_warm_up_they_have_their_own(tmp_path, trained):
 def test_without_truth_there_is_no_picture(
   tmp_path, trained, capsys, monkeypatch
 ):
-  monkeypatch.setattr(train, 'find_table', lambda *_: None)
+  monkeypatch.setattr(truth, 'find', lambda *_: None)
   flags, run = flags_of(tmp_path, 'uniform', seeds=1)
   assert compare.main(flags) == 0
   assert not (run / 'table.json').exists()
@@ -525,7 +543,7 @@ def test_without_truth_there_is_no_picture(
   ],
 )
 def test_means_and_sample_standard_deviations(values, factor, says):
-  assert compare_tables.spread(values, factor) == says
+  assert console.spread(values, factor) == says
 
 
 def test_what_is_spent_besides_training_and_ranking():
@@ -538,14 +556,14 @@ def test_what_is_spent_besides_training_and_ranking():
       'ranking': 8.0,
     }
   }
-  assert compare_tables.besides(spent) == 3.75
+  assert console.besides(spent) == 3.75
 
 
 def shown(results, capsys):
   """Lines of the table, none of them too long, every label unbroken."""
-  compare_tables.show(results)
+  console.show(results)
   lines = capsys.readouterr().out.splitlines()
-  assert all(len(line) <= compare_tables.WIDTH == 110 for line in lines)
+  assert all(len(line) <= table.WIDTH == 110 for line in lines)
   assert '…' not in ''.join(lines)
   rows = {}
   for line in lines:
@@ -572,7 +590,7 @@ def test_a_table_of_the_longest_label_and_the_widest_numbers(capsys):
   assert 'ranking of 81 architectures, 3 seeds' in text
   assert 'macs alone 0.686 0.800' in text
   assert 'layers alone 0.400 -' in text
-  assert 'fewer seeds' not in text
+  assert 'Fewer seeds' not in text
 
 
 def test_a_table_with_runs_that_failed(capsys):
@@ -587,7 +605,7 @@ def test_a_table_with_runs_that_failed(capsys):
   assert rows['tree:hierarchical+debias'][:2] == ['0.600', '0.700']
   assert rows['fair'][0] == '0.550±0.071'
   assert text.endswith(
-    'of fewer seeds: uniform 0/2, tree:hierarchical+debias 1/2'
+    'Fewer seeds finished: uniform 0/2, tree:hierarchical+debias 1/2.'
   )
   assert '2 seeds' in text
 
@@ -598,24 +616,24 @@ def test_a_table_of_one_seed(capsys):
     '0.500', '0.700', '-', '91.23', '1,234,567', '1.50'
   ]  # fmt: skip
   assert 'architectures, 1 seed ' in text
-  assert 'accuracy: of the chosen one alone' in text
+  assert 'architecture trained alone.' in text
 
 
 def test_a_table_without_truth(capsys):
   bare = {name: result(0)[name] for name in BARE}
   rows, text = shown({label: [bare, bare] for label in LABELS}, capsys)
   assert set(map(tuple, rows.values())) == {('80.00±0.00', '1,234,567', '1.50')}
-  assert 'of the chosen one in the supernet' in text
+  assert 'architecture in the supernet.' in text
   assert 'alone' not in text and 'tau' not in text
 
 
 def test_a_picture_where_a_label_has_no_number(tmp_path):
-  compare_tables.draw(
+  figures.comparison(
     {'uniform': [result(0), result(1)], 'fair': [{'error': 'x'}]},
     tmp_path / 'some.png',
   )
   assert (tmp_path / 'some.png').read_bytes().startswith(b'\x89PNG')
-  compare_tables.draw({'fair': [{'error': 'x'}]}, tmp_path / 'none.png')
+  figures.comparison({'fair': [{'error': 'x'}]}, tmp_path / 'none.png')
   assert not (tmp_path / 'none.png').exists()
 
 
@@ -635,10 +653,10 @@ def test_real_runs_share_their_warm_up(real):
   for seed in (0, 1):
     plain = real / 'uniform' / f'seed_{seed}'
     debiased = real / 'uniform+debias' / f'seed_{seed}'
-    assert runs.read_npz(plain / 'samples.npz')['samples_A'].sum() == 10
+    assert files.read_npz(plain / 'samples.npz')['samples_A'].sum() == 10
     # The plain run's steps are not repeated, and can be taken over from both.
     for run, trained in ((plain, [2, 4, 6, 8, 10]), (debiased, [6, 8, 10])):
-      rows = runs.read_rows(run / 'metrics.jsonl', {'step': int})
+      rows = jsonl.read_rows(run / 'metrics.jsonl', {'step': int})
       assert [x['step'] for x in rows if 'loss' in x] == trained
       with Checkpoints(run / 'checkpoints', read_only=True) as checkpoints:
         assert checkpoints.steps() == [5, 10]
@@ -651,15 +669,15 @@ def test_real_runs_share_their_warm_up(real):
 @pytest.mark.parametrize('label', ['uniform', 'uniform+debias'])
 def test_a_real_run_is_the_one_of_train_alone(real, tmp_path, label):
   compared = real / label / 'seed_1'
-  alone = runs.read_config(compared)
-  runs.open_run(tmp_path, alone, resume=False)
-  train.train(build.experiment(alone), tmp_path)
+  alone = run_folder.read_config(compared)
+  run_folder.open_run(tmp_path, alone, resume=False)
+  training.train(build.experiment(alone), tmp_path)
   jax.tree.map(
     np.testing.assert_array_equal, final_state(compared), final_state(tmp_path)
   )
   for name in ('predictions.npz', 'samples.npz'):
-    for key, value in runs.read_npz(compared / name).items():
-      np.testing.assert_array_equal(value, runs.read_npz(tmp_path / name)[key])
+    for key, value in files.read_npz(compared / name).items():
+      np.testing.assert_array_equal(value, files.read_npz(tmp_path / name)[key])
 
 
 @pytest.mark.slow
@@ -671,15 +689,15 @@ def test_a_real_comparison_leaves_all_of_it_and_is_not_repeated(
   for label, of_seeds in results.items():
     for seed, of_run in enumerate(of_seeds):
       folder = real / label / f'seed_{seed}'
-      assert of_run == {'seed': seed, **read(folder / 'correlation.json')}
-      experiment = build.experiment(runs.read_config(folder))
-      assert of_run['compute'] == compute.spent(experiment)
+      assert of_run == {'seed': seed, **result_of(folder / 'correlation.json')}
+      experiment = build.experiment(run_folder.read_config(folder))
+      assert of_run['compute'] == cost.of_run(experiment)
       assert of_run['n'] == 81 and -1 <= of_run['kendall'] <= 1
   assert (real / 'compare.png').stat().st_size > 5000
   files = [run / name for run in real.glob('*/seed_*') for name in LEFT]
   assert len(files) == 16
   before = [file.stat().st_mtime_ns for file in files]
-  monkeypatch.setattr(train, 'train', None)
+  monkeypatch.setattr(training, 'train', None)
   assert compare.main(['--workdir', str(real), '--resume']) == 0
   assert [file.stat().st_mtime_ns for file in files] == before
   assert 'Kendall tau' in capsys.readouterr().out
@@ -692,7 +710,7 @@ def test_a_real_run_that_fails_goes_on_from_its_checkpoint(
   """And ends as the ones that did not fail."""
   flags, run = flags_of(tmp_path, 'uniform', seeds=1)
   with monkeypatch.context() as patch:
-    patch.setattr('jaxnas.evaluation.accuracies', None)
+    patch.setattr('jaxnas.supernets.evaluation.right', None)
     assert compare.main(flags) == 1
   kept = run / 'uniform' / 'seed_0'
   assert 'TypeError' in (kept / 'error.txt').read_text()

@@ -1,37 +1,21 @@
-"""What runs cost, by hand for small ones, and budgets that make it equal."""
+"""Costs of runs, by hand for small ones, and budgets that make them equal."""
 
 import dataclasses
 import functools
 import importlib
 import json
-import types
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import (
-  build,
-  compute,
-  data_config,
-  debiasing,
-  density,
-  evaluation,
-  samplers,
-  spaces,
-  streams,
-  supernets,
-  train,
-)
-from jaxnas.config import (
-  Config,
-  Data,
-  Debias,
-  Density,
-  Ranking,
-  Sampler,
-)
-from jaxnas.spread import Block
+from jaxnas import density, samplers, spaces, supernets
+from jaxnas.config import Config, Data, Debias, Density, Ranking, Sampler
+from jaxnas.experiment import build, cost, datasets, debias, schedule
+from jaxnas.experiment import run as training
+from jaxnas.runtime.devices import Chunk
+from jaxnas.runtime.rng import generator
+from jaxnas.supernets import evaluation
 
 DIGITS = spaces.get('digits')
 ARCHS_AxE = DIGITS.enumerate()
@@ -44,7 +28,7 @@ UNDEBIASED = Config(
   ranking=Ranking(images=100),
 )
 DEBIASED = dataclasses.replace(UNDEBIASED, debias=Debias(temperature=0.1))
-loaded = functools.cache(lambda: data_config.images(UNDEBIASED))
+loaded = functools.cache(lambda: datasets.load(UNDEBIASED.data))
 
 
 def experiment(config, **fields):
@@ -52,7 +36,7 @@ def experiment(config, **fields):
 
 
 def spent(config, **fields):
-  return compute.spent(experiment(config, **fields))
+  return cost.of_run(experiment(config, **fields))
 
 
 def by_prefixes(archs_AxE):
@@ -74,7 +58,7 @@ def by_prefixes(archs_AxE):
 
 @functools.cache
 def share():
-  """Of the multiply-adds of a walk over digits, of those path by path."""
+  """Multiply-adds of a walk over digits, a fraction of those path by path."""
   return by_prefixes(ARCHS_AxE) / int(DIGITS.costs(ARCHS_AxE).macs_A.sum())
 
 
@@ -191,11 +175,11 @@ def floats_of_the_head():
 def test_gradients_beyond_the_memory_are_computed_twice(
   monkeypatch, beyond, times
 ):
-  """As often as an estimate asks for them."""
+  """A run counts gradients as often as an estimate asks for them."""
   memory_gb = (4 * 81 * floats_of_the_head() + beyond) / 1e9
   fields = Density(batch_size=50, memory_gb=memory_gb)
   of_run = experiment(DEBIASED, density=fields)
-  found = compute.spent(of_run)
+  found = cost.of_run(of_run)
   assert found['extra_gradients']['density'] == times * 4050
   assert found['epochs']['density'] == pytest.approx(
     times * 4050 / 3 * share() / 500
@@ -207,12 +191,13 @@ def test_gradients_beyond_the_memory_are_computed_twice(
     unit_CxD = np.zeros((81, readout.floats(params, 1, 50, 10)), np.float32)
     unit_CxD[np.arange(81), np.arange(81) % 3] = 1
     values = {'all': jnp.asarray(unit_CxD)}
-    yield Block(np.arange(81), np.ones(81, bool), values)
+    yield Chunk(np.arange(81), np.ones(81, bool), values)
 
   module = importlib.import_module('jaxnas.density.estimate')
   monkeypatch.setattr(module, 'read', read)
   params = supernets.shapes(of_run.net, ARCHS_AxE[0])['params']
-  debiasing.current(of_run, types.SimpleNamespace(params=params, sampler=()))
+  state = dataclasses.replace(of_run.init_state(), params=params)
+  debias.current(of_run, state)
   assert sum(asked) == found['extra_gradients']['density']
 
 
@@ -224,19 +209,7 @@ def test_what_pairs_need_is_never_computed_twice():
   )
   # That memory would be refused: the arithmetic alone is looked at.
   of_run = dataclasses.replace(experiment(DEBIASED), config=small)
-  assert compute.spent(of_run) == found
-
-
-@pytest.mark.parametrize(
-  'fields',
-  [
-    {'estimator': 'prototypes', 'prototypes': 8},
-    {'estimator': 'prototypes', 'prototypes': 8, 'log_epochs': 1},
-  ],
-)
-def test_prototypes_come_from_training(fields):
-  found = spent(DEBIASED, density=Density(batch_size=50, **fields))
-  assert found == spent(UNDEBIASED)
+  assert cost.of_run(of_run) == found
 
 
 def test_a_file_an_encoding_and_no_debiasing_cost_nothing(tmp_path):
@@ -249,7 +222,7 @@ def test_a_file_an_encoding_and_no_debiasing_cost_nothing(tmp_path):
   )
   # All architectures of digits have the same, which a run refuses.
   of_run = dataclasses.replace(experiment(DEBIASED), config=encoding)
-  assert compute.spent(of_run) == free
+  assert cost.of_run(of_run) == free
   logged = Density(batch_size=50, log_epochs=1)
   assert spent(UNDEBIASED, density=logged) == free
 
@@ -315,7 +288,7 @@ def test_an_epoch_counts_the_images_that_it_drops():
 
 def test_some_ranked_architectures_share_less():
   found = spent(UNDEBIASED, ranking=Ranking(images=70, archs=5))
-  archs_AxE = DIGITS.some(streams.rng(0, 'ranking_archs'), 5)
+  archs_AxE = DIGITS.subset(generator(0, 'ranking_archs'), 5)
   macs = by_prefixes(archs_AxE) / int(DIGITS.costs(archs_AxE).macs_A.sum())
   assert found['extra_forward_passes']['ranking'] == 350
   assert found['epochs']['ranking'] == pytest.approx(350 / 3 * macs / 500)
@@ -339,21 +312,21 @@ def test_when_the_density_is_due(warmup, epochs, every):
       expected.append(epoch)
       since = 0
     since += 1
-  assert list(debiasing.due(given)) == expected
-  assert not debiasing.due(given.undebiased())
+  assert list(schedule.density_epochs(given)) == expected
+  assert not schedule.density_epochs(given.undebiased())
 
 
 def test_every_result_says_what_it_cost(tmp_path, monkeypatch, capsys):
   of_run = experiment(DEBIASED, sampler=Sampler(name='boltzmann'))
   monkeypatch.setattr(
-    train, 'train_supernet', lambda of_run, *_: of_run.init_state()
+    training, 'train_supernet', lambda of_run, *_: of_run.init_state()
   )
   monkeypatch.setattr(
     evaluation, 'accuracies', lambda *_, **__: np.linspace(0.1, 0.9, 81)
   )
-  train.train(of_run, tmp_path)
+  training.train(of_run, tmp_path)
   written = json.loads((tmp_path / 'correlation.json').read_text())
-  assert written['compute'] == compute.spent(of_run)
+  assert written['compute'] == cost.of_run(of_run)
   assert (
     'epochs of one path: training 3, rewards 1, density 0.708, ranking 1.42\n'
     in capsys.readouterr().out
@@ -421,12 +394,14 @@ def test_samplers_and_images_hear_of_the_budgets_epoch(
 ):
   heard = []
 
+  module = importlib.import_module('jaxnas.samplers.importance')
+
   @functools.wraps(samplers.importance)
   def importance(*args, **options):
     heard.append(options)
     return samplers.importance(*args, **options)
 
-  monkeypatch.setitem(samplers.PROPOSALS, 'importance', importance)
+  monkeypatch.setattr(module, 'importance', importance)
   of_run = experiment(
     UNDEBIASED, sampler=Sampler(name='importance', paths=2, budget=budget)
   )

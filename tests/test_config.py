@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jaxnas import cli, config, validation
-from jaxnas.config import Config
+from jaxnas import config, density, spaces
+from jaxnas.config import Config, types, validation
+from jaxnas.config.flags import parse
+from jaxnas.experiment import densities
 from jaxnas.train import Train
 
 CONFIGS = sorted((Path(__file__).parent.parent / 'configs').glob('*.py'))
@@ -57,7 +60,7 @@ def test_a_config_that_does_not_load(tmp_path, text, says):
 
 def test_every_field_is_in_help(capsys):
   with pytest.raises(SystemExit) as ended:
-    cli.parse(Train, ['--config', 'macro.py', '--help'])
+    parse(Train, ['--config', 'pooling.py', '--help_all'])
   assert ended.value.code == 0
   out = capsys.readouterr().out
   for name in config.flatten(Config()):
@@ -67,10 +70,10 @@ def test_every_field_is_in_help(capsys):
 
 
 def test_overrides_and_the_field_that_they_replace():
-  args = cli.parse(Train, ['--config', 'macro.py', '--debias.temperature', '7'])
+  args = parse(Train, ['--config', 'macro.py', '--debias.temperature', '7'])
   assert args.experiment.debias.temperature == 7
   assert args.experiment.debias.effective_fraction is None
-  args = cli.parse(
+  args = parse(
     Train, ['--config', 'macro.py', '--debias.effective_fraction', 'None']
   )
   assert not args.experiment.debiases
@@ -83,7 +86,7 @@ def test_off_replaces_nothing(tmp_path):
     'def get_config():\n'
     '  return Config(debias=Debias(temperature=2.0))\n'
   )
-  args = cli.parse(
+  args = parse(
     Train, ['--config', str(file), '--debias.effective_fraction', 'None']
   )
   assert args.experiment.debias.temperature == 2.0
@@ -99,7 +102,7 @@ def test_off_replaces_nothing(tmp_path):
 )
 def test_typos_are_refused_with_a_suggestion(capsys, flags, says):
   with pytest.raises(SystemExit) as ended:
-    cli.parse(Train, ['--config', 'quickstart.py', *flags])
+    parse(Train, ['--config', 'quickstart.py', *flags])
   assert ended.value.code == 2
   assert says in capsys.readouterr().err
 
@@ -122,6 +125,10 @@ BAD = [
     'debias.baseline needs',
   ),
   (
+    ['--config', 'quickstart.py', '--density.file_digest', 'abc'],
+    'density.file_digest abc is of no density.file',
+  ),
+  (
     ['--config', 'quickstart.py', '--density.file', 'x.npz',
      '--density.batches', '2'],
     'density.file replaces',
@@ -132,8 +139,8 @@ BAD = [
   ),
   (
     ['--config', 'quickstart.py', '--sampler.name', 'fair',
-     '--sampler.cost_bins', '3'],
-    'sampler.cost_bins is of sampler.name uniform',
+     '--sampler.members', '3'],
+    'sampler.members is of sampler.name mixture',
   ),
   (
     ['--config', 'quickstart.py', '--sampler.name', 'fair',
@@ -166,18 +173,8 @@ BAD = [
   ),
   (
     ['--config', 'quickstart.py', '--density.estimator', 'prototypes',
-     '--density.combine', 'concatenate'],
-    'clusters the gradients of training',
-  ),
-  (
-    ['--config', 'quickstart.py', '--density.estimator', 'prototypes',
-     '--warmup_epochs', '0'],
-    'learns in the warm-up',
-  ),
-  (
-    ['--config', 'quickstart.py', '--density.estimator', 'prototypes',
-     '--debias.effective_fraction', '0.01'],
-    'the least that 16 candidates can leave',
+     '--density.absent', 'skip'],
+    'clusters vectors',
   ),
   (
     ['--config', 'quickstart.py', '--density.estimator', 'prototypes',
@@ -202,7 +199,7 @@ BAD = [
 @pytest.mark.parametrize(('flags', 'says'), BAD, ids=[b[1] for b in BAD])
 def test_bad_values_end_with_one_line(capsys, flags, says):
   with pytest.raises(SystemExit) as ended:
-    cli.parse(Train, flags)
+    parse(Train, flags)
   assert ended.value.code == 2
   err = capsys.readouterr().err
   assert says in err
@@ -212,12 +209,11 @@ def test_bad_values_end_with_one_line(capsys, flags, says):
 @pytest.mark.parametrize(
   ('given', 'kept'),
   [
-    ({'name': 'uniform', 'cost_bins': 3}, ['cost_bins']),
-    ({'name': 'fair', 'cost_bins': 3, 'members': 4}, []),
+    ({'name': 'fair', 'members': 4}, []),
     ({'name': 'mixture', 'members': 4, 'variant': 'both'}, ['members']),
     ({'name': 'importance', 'variant': 'data'}, ['variant']),
     (
-      {'name': 'tree', 'variant': 'iterative', 'rebuilds': 2, 'cost_bins': 3},
+      {'name': 'tree', 'variant': 'iterative', 'rebuilds': 2, 'members': 3},
       ['variant', 'rebuilds'],
     ),
     ({'name': 'tree', 'variant': 'default', 'rebuilds': 2}, ['variant']),
@@ -238,6 +234,30 @@ def test_what_the_chosen_sampler_does_not_use_goes_back(given, kept):
     before, sampler=config.Sampler(**fields, **every)
   )
   validation.validate(dataclasses.replace(after, density=config.Density()))
+
+
+def test_a_file_of_densities_is_what_it_holds(tmp_path):
+  archs_AxE = spaces.get('digits').enumerate()
+  for name, last in (('a', 2), ('b', 2), ('c', 3)):
+    alpha_A = np.linspace(1, last, 81)
+    density.save(density.Density(archs_AxE, alpha_A), tmp_path / name)
+  a, b, c = (
+    config.Config(density=config.Density(file=str(tmp_path / name)))
+    for name in 'abc'
+  )
+  assert not config.differences(a, b)
+  assert config.digest(a) == config.digest(b) != config.digest(c)
+  assert {*config.differences(a, c)} == {'density.file'}
+  # A run knows it when the file is gone, or another one.
+  kept = config.from_json(config.to_json(a))
+  (tmp_path / 'c').replace(tmp_path / 'a')
+  assert kept == a
+  with pytest.raises(ValueError, match='another density than when the run'):
+    densities.of_file(kept.density, spaces.get('digits'))
+  moved = validation.without_replaced(kept, ['density.file'])
+  moved = types.replaced(moved, {'density': {'file': str(tmp_path / 'b')}})
+  assert not config.differences(moved, b)
+  assert densities.of_file(moved.density, spaces.get('digits')).alpha_A[-1] == 2
 
 
 def test_a_saved_config_with_unknown_fields_is_refused():

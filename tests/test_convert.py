@@ -1,4 +1,4 @@
-"""What is converted from pickles."""
+"""Tables and images, converted from pickles."""
 
 import bz2
 import collections
@@ -10,9 +10,12 @@ import pickle
 import numpy as np
 import pytest
 
-from jaxnas import data, prepare, spaces, tables
-from jaxnas.data import imagenet16, pickles
-from jaxnas.tables import nats
+from jaxnas import data, prepare, spaces, truth
+from jaxnas.data import imagenet16
+from jaxnas.data import preparation as images
+from jaxnas.runtime import pickles
+from jaxnas.truth import nats
+from jaxnas.truth import preparation as tables
 
 SPACE = spaces.get('nas_bench_201')
 # Its cells of two ops: 64 of them.
@@ -140,7 +143,8 @@ def batch(seed, labels):
 
 def batches():
   return {
-    name: batch(i, [i + 1, 121, 120, 1000]) for i, name in enumerate(BATCHES)
+    name: batch(i, [i % 10 + 1, 121, 120, 1000])
+    for i, name in enumerate(BATCHES)
   }
 
 
@@ -188,7 +192,7 @@ def test_imagenet16_becomes_what_load_reads(layout, tmp_path, capsys):
   assert images.classes == 120
   assert images.x_train.shape == (20, 16, 16, 3)
   # Two images of each batch are of the first 120 classes.
-  labels = [label for i in range(11) for label in (i, 119)]
+  labels = [label for i in range(11) for label in (i % 10, 119)]
   np.testing.assert_array_equal(images.y_train, labels[:20])
   np.testing.assert_array_equal(images.y_test, labels[20:])
   for name, x in (
@@ -321,7 +325,7 @@ def result(arch, rng, seeds=(777, 888)):
       'eval_acc1es': {
         f'{part}@{epoch}': float(value)
         for part in parts[name]
-        for epoch, value in zip((198, 199), rng.random(2) * 100, strict=True)
+        for epoch, value in zip((198, 199), rng.uniform(5, 95, 2), strict=True)
       }
     }
     for name in parts
@@ -402,7 +406,7 @@ def test_the_whole_benchmark_becomes_a_table(tmp_path, capsys):
   final = tmp_path / 'D' / 'nas_bench_201.npz'
   assert capsys.readouterr().out == f'{final}: written\n'
   accuracies = infos[3]['200']['all_results']['cifar100', 777]['eval_acc1es']
-  table = tables.load(SPACE, final, 'cifar100')
+  table = truth.load(SPACE, final, 'cifar100')
   np.testing.assert_allclose(
     table.accuracy(SPACE.parse(archs[3])[None]),
     [accuracies['x-test@199'] / 100],
@@ -507,7 +511,7 @@ def test_pickles_of_something_else_are_refused(tmp_path):
   for content, message in (
     ([1], "lacks 'meta_archs'"),
     ({'meta_archs': None}, "has a NoneType at 'meta_archs'"),
-    ({'meta_archs': [3]}, "architecture 0: '3' has 1 ops"),
+    ({'meta_archs': [3]}, "architecture 0: '3' has 1 op"),
   ):
     file.write_bytes(bz2.compress(pickle.dumps(content)))
     with pytest.raises(ValueError, match=message):
@@ -539,6 +543,6 @@ def test_wrong_usage_ends_with_2(name, flags, message, tmp_path, capsys):
 def test_nothing_is_unpickled_without_trust(tmp_path, monkeypatch):
   monkeypatch.setattr(pickles, 'load', lambda stream: pytest.fail('read'))
   write(tmp_path, batches())
-  for prepared in (prepare.imagenet16_120, prepare.nas_bench_201):
+  for prepared in (images.imagenet16_120, tables.nas_bench_201):
     with pytest.raises(ValueError, match='add --trust_pickle'):
       prepared(tmp_path / 'D', tmp_path, trust_pickle=False)

@@ -1,3 +1,4 @@
+import itertools
 import json
 import warnings
 
@@ -5,7 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxnas import correlation, spaces, tables
+from jaxnas import spaces, truth
+from jaxnas.report import text
+from jaxnas.truth import agreement, correlation, top
 
 
 def rounded(seed, count, decimals, noise=0.5):
@@ -85,9 +88,10 @@ def test_symmetries(name):
 def test_constant_is_undefined_and_silent(name, predicted_A):
   with warnings.catch_warnings():
     warnings.simplefilter('error')
-    assert getattr(correlation, name)(predicted_A, np.arange(20.0)) is None
-    assert getattr(correlation, name)(predicted_A[:1], np.ones(1)) is None
-    assert getattr(correlation, name)(np.ones(0), np.ones(0)) is None
+    statistic = getattr(top if name == 'top_kendall' else correlation, name)
+    assert statistic(predicted_A, np.arange(20.0)) is None
+    assert statistic(predicted_A[:1], np.ones(1)) is None
+    assert statistic(np.ones(0), np.ones(0)) is None
 
 
 def test_top_is_a_tenth_but_at_least_ten():
@@ -95,28 +99,87 @@ def test_top_is_a_tenth_but_at_least_ten():
   truth_A = np.arange(50.0)
   predicted_A = truth_A.copy()
   predicted_A[40:] = predicted_A[40:][::-1]
-  assert correlation.top_kendall(predicted_A, truth_A) == pytest.approx(-1)
-  assert correlation.top_kendall(predicted_A, truth_A, 1.0) == pytest.approx(
+  assert top.top_kendall(predicted_A, truth_A) == pytest.approx(-1)
+  assert top.top_kendall(predicted_A, truth_A, 1.0) == pytest.approx(
     naive_tau_b(predicted_A, truth_A)
   )
   predicted_A, truth_A = rounded(1, 333, 12)
   best = np.argsort(-truth_A)[:34]
-  assert correlation.top_kendall(predicted_A, truth_A) == pytest.approx(
+  assert top.top_kendall(predicted_A, truth_A) == pytest.approx(
     naive_tau_b(predicted_A[best], truth_A[best])
   )
-  assert correlation.top_kendall(predicted_A[:7], truth_A[:7]) == pytest.approx(
+  assert top.top_kendall(predicted_A[:7], truth_A[:7]) == pytest.approx(
     naive_tau_b(predicted_A[:7], truth_A[:7])
   )
 
 
-def test_ties_at_the_edge_of_the_top_go_to_the_lower_index():
-  truth_A = np.array([0.9] * 9 + [0.5] * 11)
-  predicted_A = np.zeros(20)
-  # Of the tied, only the first belongs to the ten best.
-  predicted_A[9] = -1.0
-  assert correlation.top_kendall(predicted_A, truth_A) == pytest.approx(1)
-  predicted_A[9], predicted_A[19] = 0.0, -1.0
-  assert correlation.top_kendall(predicted_A, truth_A) is None
+def orders(values_A):
+  """Every order from the largest, of those that tie in every order."""
+  every = itertools.permutations(range(len(values_A)))
+  return [
+    order for order in every if (np.diff(values_A[list(order)]) <= 0).all()
+  ]
+
+
+SEVERAL = [
+  # (predicted, true): ties on either side, on both, everywhere, nowhere.
+  ([3, 1, 1, 1, 0], [1, 5, 4, 3, 2]),
+  ([5, 4, 3, 2, 1], [1, 2, 2, 2, 3]),
+  ([1, 1, 0, 2, 1], [2, 2, 1, 1, 2]),
+  ([0, 0, 0, 0, 0], [1, 5, 4, 3, 2]),
+  ([0, 0, 0, 0, 0], [7, 7, 7, 7, 7]),
+  ([1, 1, 2, 2, 0], [7, 7, 7, 3, 3]),
+  ([1, 3, 2, 5, 4], [4, 5, 2, 3, 1]),
+  ([1, 1], [2, 3]),
+]
+
+
+@pytest.mark.parametrize(('predicted', 'true'), SEVERAL)
+def test_ties_count_as_all_of_their_orders_do(predicted, true):
+  predicted_A, truth_A = np.array(predicted, float), np.array(true, float)
+  for k in range(1, len(true) + 2):
+    shares, ranks = [], []
+    for ours in orders(predicted_A):
+      for theirs in orders(truth_A):
+        chosen = {*ours[:k]}
+        shares.append(len(chosen & {*theirs[:k]}) / min(k, len(true)))
+        ranks.append(1 + min(theirs.index(a) for a in chosen))
+    for found, every in (
+      (top.precision_at(k, predicted_A, truth_A), shares),
+      (top.best_rank_at(k, predicted_A, truth_A), ranks),
+    ):
+      assert found == pytest.approx(np.mean(every)), (k, len(every))
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_the_top_among_ties_counts_as_all_of_its_sets_do(seed):
+  truth_A = np.r_[np.arange(7.0), np.full(6, -1.0), np.full(3, -2.0)]
+  predicted_A = np.random.default_rng(seed).choice(5, 16) * 1.0
+  edge = np.sort(truth_A)[-10]
+  sure = np.flatnonzero(truth_A > edge)
+  taus = [
+    naive_tau_b(
+      *(values_A[[*sure, *some]] for values_A in (predicted_A, truth_A))
+    )
+    for some in itertools.combinations(
+      np.flatnonzero(truth_A == edge), 10 - len(sure)
+    )
+  ]
+  assert len(taus) == 20
+  defined = [tau for tau in taus if tau is not None]
+  assert top.top_kendall(predicted_A, truth_A) == pytest.approx(
+    np.mean(defined)
+  )
+
+
+def test_of_many_sets_that_tie_some_are_drawn(monkeypatch):
+  truth_A = np.r_[np.arange(9.0), np.full(20, -1.0)]
+  predicted_A = truth_A + np.random.default_rng(0).normal(0, 3, 29)
+  exact = top.top_kendall(predicted_A, truth_A)
+  monkeypatch.setattr(top, 'MOST_SETS', 19)
+  drawn = top.top_kendall(predicted_A, truth_A)
+  assert drawn == top.top_kendall(predicted_A, truth_A)
+  assert drawn != exact and abs(drawn - exact) < 0.1
 
 
 def test_precision_and_best_rank_by_hand():
@@ -126,17 +189,28 @@ def test_precision_and_best_rank_by_hand():
   precision = [0, 0, 2 / 3, 3 / 4, 1, 1]
   best_rank = [5, 3, 2, 2, 1, 1]
   for k, (share, rank) in enumerate(zip(precision, best_rank, strict=True), 1):
-    assert correlation.precision_at(k, predicted_A, truth_A) == share
-    assert correlation.best_rank_at(k, predicted_A, truth_A) == rank
+    assert top.precision_at(k, predicted_A, truth_A) == share
+    assert top.best_rank_at(k, predicted_A, truth_A) == rank
 
 
-def test_precision_and_best_rank_with_ties():
-  predicted_A = np.full(4, 0.5)
-  truth_A = np.array([0.8, 0.9, 0.9, 0.7])
-  # Chosen are 0 and 1; truly best 1 and 2, in this order.
-  assert correlation.precision_at(2, predicted_A, truth_A) == 0.5
-  assert correlation.best_rank_at(1, predicted_A, truth_A) == 3
-  assert correlation.best_rank_at(2, predicted_A, truth_A) == 1
+def test_a_constant_prediction_says_how_many_tie():
+  space = spaces.get('digits')
+  archs_AxE = space.enumerate()
+  table = truth.load(space)
+  truth_A = table.accuracy(archs_AxE)
+  out = agreement.correlate(
+    space, archs_AxE, np.full(81, 0.1), table, np.random.default_rng(0)
+  )
+  assert out['best_arch'] == '0000' and out['tied'] == 81
+  assert out['best_arch_true_accuracy'] == pytest.approx(truth_A.mean())
+  assert out['precision_at']['10'] == pytest.approx(10 / 81)
+  assert text.chosen(out) == '0000 (81 tie)'
+  accuracy_A = np.arange(81) / 81
+  out = agreement.correlate(
+    space, archs_AxE, accuracy_A, table, np.random.default_rng(0)
+  )
+  assert out['tied'] == 1 and text.chosen(out) == out['best_arch'] == '2222'
+  assert out['best_arch_true_accuracy'] == truth_A[80]
 
 
 def test_bootstrap_follows_its_generator():
@@ -185,8 +259,8 @@ def test_bootstrap_of_the_undefined():
 
 def test_summary_is_strict_json():
   space = spaces.get('pooling')
-  truth_A = tables.load(space).accuracy_A
-  summary = correlation.summarize(
+  truth_A = truth.load(space).accuracy_A
+  summary = agreement.summarize(
     np.round(truth_A, 2),
     truth_A,
     space.baselines(space.enumerate()),
@@ -210,7 +284,7 @@ def test_summary_is_strict_json():
     'kendall': pytest.approx(naive_tau_b(macs_A, truth_A)),
     'spearman': pytest.approx(naive_rho(macs_A, truth_A)),
   }
-  assert summary['top_kendall'] == correlation.top_kendall(
+  assert summary['top_kendall'] == top.top_kendall(
     np.round(truth_A, 2), truth_A
   )
   # 36 architectures have no 50 best.
@@ -219,7 +293,7 @@ def test_summary_is_strict_json():
 
 
 def test_summary_of_the_undefined():
-  summary = correlation.summarize(
+  summary = agreement.summarize(
     np.full(12, 0.1), np.arange(12.0), {}, np.random.default_rng(0)
   )
   for key in ('kendall', 'spearman', 'top_kendall'):
@@ -230,7 +304,7 @@ def test_summary_of_the_undefined():
 
 def test_baselines_of_the_benchmark(benchmark_file):
   space = spaces.get('nas_bench_macro')
-  truth_A = tables.load(space, benchmark_file).accuracy_A
+  truth_A = truth.load(space, benchmark_file).accuracy_A
   taus = {
     name: correlation.kendall(value_A, truth_A)
     for name, value_A in space.baselines(space.enumerate()).items()

@@ -2,10 +2,11 @@ import dataclasses
 import itertools
 import re
 
+import jax
 import numpy as np
 import pytest
 
-from jaxnas import spaces
+from jaxnas import spaces, supernets
 
 MACRO = spaces.get('nas_bench_macro')
 POOLING = spaces.get('pooling')
@@ -105,6 +106,18 @@ def test_costs_against_a_count_by_convolution(name, side):
   )
 
 
+@pytest.mark.parametrize('name', ['digits', 'nas_bench_macro', 'pooling'])
+@pytest.mark.parametrize('shape', [(8, 8, 1), (13, 10, 2)])
+def test_parameters_are_those_of_the_network(name, shape):
+  space = spaces.get(name).on_images(shape, 7)
+  for arch_E in space.random(np.random.default_rng(0), 2):
+    arch = tuple(arch_E.tolist())
+    net = supernets.build(space, affine=True, momentum=0.1)
+    shapes = supernets.shapes(supernets.StandAlone(net, arch), arch)
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
+    assert count == space.costs(arch_E[None]).params_A[0]
+
+
 def test_pooling_parameters():
   params_A, _ = POOLING.costs(POOLING.enumerate())
   # 270,906 without affine normalisation; with it a scale and a bias for each
@@ -183,7 +196,17 @@ def test_costs_of_cells_are_those_of_the_benchmark(data_folder):
   np.testing.assert_array_equal(macs_A + 10, truth['flops'])
 
 
-@pytest.mark.parametrize('name', spaces.NAMES)
+# Published FLOPs are in millions, with six digits.
+@pytest.mark.parametrize(
+  ('op', 'params', 'mflops'),
+  [('nor_conv_3x3', 1_531_546, 220.11969), ('none', 73_306, 7.78305)],
+)
+def test_costs_of_a_cell_and_what_is_published(op, params, mflops):
+  text = f'|{op}~0|+|{op}~0|{op}~1|+|{op}~0|{op}~1|{op}~2|'
+  assert costs(CELLS, text) == (params, round(1e6 * mflops) - 10)
+
+
+@pytest.mark.parametrize('name', spaces.SPACES)
 def test_costs_are_exact_integers(name):
   space = spaces.get(name)
   archs_AxE = space.random(np.random.default_rng(0), 100)

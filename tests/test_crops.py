@@ -58,9 +58,9 @@ def test_other_modes_become_rgb(image, format, pixel):
 @pytest.mark.parametrize(
   ('content', 'message'),
   [
-    (b'', '0 bytes that are no JPEG or PNG'),
-    (b'no image', '8 bytes that are no JPEG or PNG'),
-    (encode(noise(9, 9), 'BMP'), 'no JPEG or PNG'),
+    (b'', '0 bytes, no image that Pillow'),
+    (b'no image', '8 bytes, no image that Pillow'),
+    (encode(noise(9, 9), 'EPS'), 'no image that Pillow'),
     (encode(noise(99, 99), 'JPEG')[:-3000], 'truncated'),
     (encode(noise(99, 99), 'PNG')[:-3000], 'truncated'),
     (encode(noise(9, 9), 'PNG').replace(b'IDAT', b'IDAX'), ''),
@@ -71,11 +71,42 @@ def test_what_is_no_whole_image_is_refused_in_one_line(content, message):
     crops.decode(content)
 
 
+@pytest.mark.parametrize(
+  'format', ['BMP', 'GIF', 'PPM', 'QOI', 'TGA', 'TIFF', 'WEBP']
+)
+def test_what_loses_nothing_is_decoded_exactly(format):
+  image = noise(9, 7)
+  if format == 'GIF':
+    image = image.convert('L')
+  lossless = {'lossless': True} if format == 'WEBP' else {}
+  decoded = crops.decode(encode(image, format, **lossless))
+  np.testing.assert_array_equal(decoded, image.convert('RGB'))
+
+
+def test_grey_without_a_white_is_refused():
+  for dtype in (np.float32, np.int32):
+    stream = io.BytesIO()
+    x_HxW = np.arange(12, dtype=dtype).reshape(3, 4) * 10**5
+    Image.fromarray(x_HxW).save(stream, 'TIFF')
+    with pytest.raises(
+      ValueError, match=r'^grey (as floating|of 0 to 1100000)'
+    ):
+      crops.decode(stream.getvalue())
+
+
+def test_suffixes_are_of_formats_that_are_decoded():
+  assert {'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.pgm'} <= {
+    *crops.suffixes()
+  }
+  assert not {'.eps', '.pdf', '.wmf', '.h5', '.mpg'} & {*crops.suffixes()}
+
+
 def test_damaged_images_raise_nothing_else():
-  whole = [encode(noise(9, 9), 'PNG'), encode(noise(9, 9), 'JPEG')]
+  formats = ('PNG', 'JPEG', 'BMP', 'GIF', 'PPM', 'QOI', 'TGA', 'TIFF', 'WEBP')
+  whole = [encode(noise(9, 9), format) for format in formats]
   generator, refused = rng(), 0
   for i in range(2000):
-    content = bytearray(whole[i % 2])
+    content = bytearray(whole[i % len(whole)])
     for place in generator.integers(0, len(content), 3):
       content[place] = generator.integers(256)
     try:

@@ -7,25 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_run
-from small_run import SPACE, ARCHS_AxE
 
-from jaxnas import (
-  build,
-  debug,
-  dump,
-  retrain,
-  runs,
-  train,
-)
+from jaxnas import debug, retrain, train
+from jaxnas.config import run_folder
+from jaxnas.experiment import build, dump
 from jaxnas.training import loop, step
 from jaxnas.training.checkpoint import Checkpoints
+from support import small_run
+from support.small_run import SPACE, ARCHS_AxE
 
 pytestmark = pytest.mark.usefixtures('small_space')
 
 
 def fails(call, argv, capsys):
-  """What a command said when it ended so."""
+  """Returns the error line of a command that ended with status 1."""
   with pytest.raises(SystemExit) as ended:
     call(argv)
   err = capsys.readouterr().err
@@ -83,7 +78,7 @@ def test_a_dump_replays_from_the_last_good_checkpoint(tmp_path, broken, capsys):
   assert f'python -m jaxnas.debug {run / "dump-33"}' in said
   about, given = dump.read(run / 'dump-33')
   assert (about.step, about.checkpoint) == (33, 20)
-  assert given == runs.read_config(run)
+  assert given == run_folder.read_config(run)
   (arch,) = about.archs
   assert f'error: {arch}: step 33' in said
   # The folder is enough.

@@ -17,15 +17,15 @@ from flax.traverse_util import flatten_dict
 
 import jaxnas
 from jaxnas import density
-from jaxnas.density import features, tensors
+from jaxnas.density import estimators, features, pairs, tensors
 
 ARCHS_AxE = np.array([[i, j] for i in range(3) for j in range(3)], np.int32)
 CLASSES = 4
 
 
-def matrix_of(subject, measure):
+def matrix_of(snapshot, measure):
   """Every distance between the subject's architectures."""
-  features = density.gather(subject, measure)
+  features = density.gather(snapshot, measure)
   return density.matrix(measure.distance, features)
 
 
@@ -76,7 +76,7 @@ class Toy(nn.Module):
 
 
 class Whole(Toy):
-  """The same, without its parts."""
+  """Hides the parts of the toy net."""
 
   sequential: ClassVar = False
 
@@ -94,7 +94,7 @@ def drawn():
 def subject_of(batches, net=None):
   """16 images in so many batches."""
   params, x, y = drawn()
-  return density.Subject(
+  return density.Snapshot(
     net or Toy(),
     params,
     ARCHS_AxE,
@@ -104,26 +104,26 @@ def subject_of(batches, net=None):
 
 
 @pytest.fixture(scope='module')
-def subject():
+def snapshot():
   return subject_of(batches=2)
 
 
-def gradient(subject, **options):
+def gradient(snapshot, **options):
   return density.gradient(
-    subject.net, subject.params, subject.archs_AxE, **options
+    snapshot.net, snapshot.params, snapshot.archs_AxE, **options
   )
 
 
 # --- by hand
 
 
-def forward_by_hand(subject, arch_E):
+def forward_by_hand(snapshot, arch_E):
   """(inputs of the layers, log-probabilities), of all images at once."""
   weights = {
     name: np.asarray(leaf, np.float64)
-    for name, leaf in flatten_dict(subject.params, sep='/').items()
+    for name, leaf in flatten_dict(snapshot.params, sep='/').items()
   }
-  x_BxD = np.concatenate([np.asarray(x, np.float64) for x in subject.images])
+  x_BxD = np.concatenate([np.asarray(x, np.float64) for x in snapshot.images])
   inputs = {'stem': x_BxD.reshape(len(x_BxD), -1)}
   layers = [f'position_{e}_op_{op}' for e, op in enumerate(arch_E)]
 
@@ -138,10 +138,10 @@ def forward_by_hand(subject, arch_E):
   return weights, layers, inputs, logp_BxK
 
 
-def gradient_by_hand(subject, arch_E):
+def gradient_by_hand(snapshot, arch_E):
   """Flat gradients of the mean loss by kernel, backwards layer by layer."""
-  weights, layers, inputs, logp_BxK = forward_by_hand(subject, arch_E)
-  y_B = np.concatenate(subject.labels)
+  weights, layers, inputs, logp_BxK = forward_by_hand(snapshot, arch_E)
+  y_B = np.concatenate(snapshot.labels)
   delta_BxD = (np.exp(logp_BxK) - np.eye(CLASSES)[y_B]) / len(y_B)
   out = {
     name: np.zeros(leaf.size)
@@ -163,9 +163,9 @@ def pairwise(rows, distance):
   )
 
 
-def gradient_distances(subject, names, absent='zero', combine='mean'):
+def gradient_distances(snapshot, names, absent='zero', combine='mean'):
   """Equation 5 as it is written: all pairs, in float64."""
-  rows = [gradient_by_hand(subject, arch_E) for arch_E in ARCHS_AxE]
+  rows = [gradient_by_hand(snapshot, arch_E) for arch_E in ARCHS_AxE]
   if combine == 'concatenate':
     rows = [{'all': np.concatenate([row[n] for n in names])} for row in rows]
     names = ['all']
@@ -183,11 +183,11 @@ def gradient_distances(subject, names, absent='zero', combine='mean'):
   return pairwise(rows, distance)
 
 
-def cka_distances(subject, layer):
-  """Of the last layer; of the second position whatever its op."""
+def cka_distances(snapshot, layer):
+  """Distances by the last layer's input, or by that of the second position."""
 
   def centred(arch_E):
-    _, layers, inputs, _ = forward_by_hand(subject, arch_E)
+    _, layers, inputs, _ = forward_by_hand(snapshot, arch_E)
     x_BxD = inputs['head' if layer == 'head' else layers[1]]
     return x_BxD - x_BxD.mean(axis=0)
 
@@ -198,8 +198,8 @@ def cka_distances(subject, layer):
   return pairwise([centred(arch_E) for arch_E in ARCHS_AxE], distance)
 
 
-def output_distances(subject, outputs):
-  rows = [forward_by_hand(subject, arch_E)[-1] for arch_E in ARCHS_AxE]
+def output_distances(snapshot, outputs):
+  rows = [forward_by_hand(snapshot, arch_E)[-1] for arch_E in ARCHS_AxE]
 
   def distance(f, g):
     p, q = np.exp(f), np.exp(g)
@@ -231,7 +231,14 @@ def kernels(squared_AxA, bandwidth=None):
 # --- gradients
 
 
-@pytest.mark.parametrize('tensor_set', [None, 'early', 'shared', 'all'])
+def slowly(*names):
+  return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize(
+  'tensor_set',
+  [None, 'all', *slowly('early', 'shared')],
+)
 @pytest.mark.parametrize(
   ('combine', 'absent', 'memory_gb'),
   [
@@ -241,14 +248,16 @@ def kernels(squared_AxA, bandwidth=None):
     ('mean', 'skip', 2.0),
   ],
 )
-def test_equals_the_definition(subject, tensor_set, combine, absent, memory_gb):
+def test_equals_the_definition(
+  snapshot, tensor_set, combine, absent, memory_gb
+):
   estimated = density.estimate(
-    subject,
-    gradient(subject, tensor_set=tensor_set, combine=combine, absent=absent),
+    snapshot,
+    gradient(snapshot, tensors=tensor_set, combine=combine, absent=absent),
     memory_gb=memory_gb,
   )
-  names = tensors.select(subject.net, subject.params, ARCHS_AxE, tensor_set)
-  expected_AxA = gradient_distances(subject, names, absent, combine)
+  names = tensors.select(snapshot.net, snapshot.params, ARCHS_AxE, tensor_set)
+  expected_AxA = gradient_distances(snapshot, names, absent, combine)
   np.testing.assert_array_equal(estimated.archs_AxE, ARCHS_AxE)
   np.testing.assert_allclose(
     estimated.alpha_A, inverse_mean(expected_AxA), rtol=1e-5
@@ -256,18 +265,44 @@ def test_equals_the_definition(subject, tensor_set, combine, absent, memory_gb):
 
 
 @pytest.mark.parametrize('absent', ['zero', 'skip'])
-def test_kernels_of_gradients(subject, absent):
-  names = tensors.select(subject.net, subject.params, ARCHS_AxE, 'all')
-  measure = gradient(subject, tensor_set='all', absent=absent)
-  expected_AxA = gradient_distances(subject, names, absent)
+@pytest.mark.parametrize('estimator', ['inverse_mean_distance', 'kde'])
+def test_features_at_hand_give_the_same_density(snapshot, absent, estimator):
+  measure = gradient(snapshot, tensors='all', absent=absent)
+  given = density.gather(snapshot, measure)
+  unread = snapshot._replace(net=None, params=None, images=(), labels=())
+  np.testing.assert_allclose(
+    density.estimate(unread, measure, estimator, features=given).alpha_A,
+    density.estimate(snapshot, measure, estimator).alpha_A,
+    rtol=1e-5,
+  )
+
+
+def test_cosines_of_features_at_hand_take_no_pairs(snapshot, monkeypatch):
+  measure = gradient(snapshot, tensors='all')
+  given = density.gather(snapshot, measure)
+  expected_A = estimators.inverse_mean_of_pairs(measure.distance, given)
+  monkeypatch.setattr(pairs, 'blocks', None)
+  polled = []
+  estimated = density.estimate(
+    snapshot, measure, features=given, poll=lambda: polled.append(1)
+  )
+  assert polled
+  np.testing.assert_allclose(estimated.alpha_A, expected_A, rtol=1e-5)
+
+
+@pytest.mark.parametrize('absent', ['zero', 'skip'])
+def test_kernels_of_gradients(snapshot, absent):
+  names = tensors.select(snapshot.net, snapshot.params, ARCHS_AxE, 'all')
+  measure = gradient(snapshot, tensors='all', absent=absent)
+  expected_AxA = gradient_distances(snapshot, names, absent)
   for bandwidth in (None, 0.7):
     np.testing.assert_allclose(
-      density.estimate(subject, measure, 'kde', bandwidth=bandwidth).alpha_A,
+      density.estimate(snapshot, measure, 'kde', bandwidth=bandwidth).alpha_A,
       kernels(2 * expected_AxA, bandwidth),
       rtol=1e-5,
     )
   np.testing.assert_allclose(
-    matrix_of(subject, measure), expected_AxA, atol=1e-5
+    matrix_of(snapshot, measure), expected_AxA, atol=1e-5
   )
 
 
@@ -275,14 +310,14 @@ def test_kernels_of_gradients(subject, absent):
   'measure',
   [
     gradient,
-    lambda subject: density.representational(subject.net),
-    lambda subject: density.functional(),
+    lambda snapshot: density.representational(snapshot.net),
+    lambda snapshot: density.functional(),
   ],
 )
 def test_images_are_the_same_in_any_number_of_batches(measure):
   one, two = (
-    density.estimate(subject, measure(subject)).alpha_A
-    for subject in map(subject_of, (1, 2))
+    density.estimate(snapshot, measure(snapshot)).alpha_A
+    for snapshot in map(subject_of, (1, 2))
   )
   np.testing.assert_allclose(two, one, rtol=1e-5)
 
@@ -291,22 +326,22 @@ def test_images_are_the_same_in_any_number_of_batches(measure):
   ('measure', 'alone'),
   [
     (gradient, True),
-    (functools.partial(gradient, tensor_set='early'), False),
-    (lambda subject: density.representational(subject.net), True),
-    (lambda subject: density.functional(), True),
+    (functools.partial(gradient, tensors='early'), False),
+    (lambda snapshot: density.representational(snapshot.net), True),
+    (lambda snapshot: density.functional(), True),
   ],
 )
-def test_the_head_alone_says_what_the_whole_net_says(subject, measure, alone):
-  whole = subject._replace(net=Whole())
+def test_the_head_alone_says_what_the_whole_net_says(snapshot, measure, alone):
+  whole = snapshot._replace(net=Whole())
   np.testing.assert_allclose(
-    density.estimate(subject, measure(subject)).alpha_A,
-    density.estimate(whole, measure(subject)).alpha_A,
+    density.estimate(snapshot, measure(snapshot)).alpha_A,
+    density.estimate(whole, measure(snapshot)).alpha_A,
     rtol=1e-5,
   )
   # Only the whole net takes many architectures in a call.
   lengths = [
-    len(next(features.read(*of, measure(subject).read)).real_C)
-    for of in (subject, whole)
+    len(next(features.read(*of, measure(snapshot).read)).real_C)
+    for of in (snapshot, whole)
   ]
   assert lengths == [1 if alone else 9, 9]
 
@@ -328,15 +363,15 @@ def test_the_head_alone_says_what_the_whole_net_says(subject, measure, alone):
     ),
   ],
 )
-def test_named_sets(subject, tensor_set, expected):
-  names = tensors.select(subject.net, subject.params, ARCHS_AxE, tensor_set)
+def test_named_sets(snapshot, tensor_set, expected):
+  names = tensors.select(snapshot.net, snapshot.params, ARCHS_AxE, tensor_set)
   assert {*names} == expected
 
 
 @pytest.mark.parametrize('tensor_set', ['authors', 'nothing/.*', '('])
-def test_a_set_of_nothing_is_refused(subject, tensor_set):
+def test_a_set_of_nothing_is_refused(snapshot, tensor_set):
   with pytest.raises(ValueError, match=r'density\.tensors'):
-    gradient(subject, tensor_set=tensor_set)
+    gradient(snapshot, tensors=tensor_set)
 
 
 def test_extremes_use_every_op():
@@ -357,24 +392,24 @@ def test_extremes_use_every_op():
     ('position_1_op_0,head', ['position_1_op_0', 'head']),
   ],
 )
-def test_representations_are_compared_by_cka(subject, layers, expected):
-  measure = density.representational(subject.net, layers=layers)
+def test_representations_are_compared_by_cka(snapshot, layers, expected):
+  measure = density.representational(snapshot.net, layers=layers)
   expected_AxA = np.mean(
-    [cka_distances(subject, layer) for layer in expected], axis=0
+    [cka_distances(snapshot, layer) for layer in expected], axis=0
   )
   np.testing.assert_allclose(
-    density.estimate(subject, measure).alpha_A,
+    density.estimate(snapshot, measure).alpha_A,
     inverse_mean(expected_AxA),
     rtol=1e-4,
   )
   np.testing.assert_allclose(
-    matrix_of(subject, measure), expected_AxA, atol=1e-5
+    matrix_of(snapshot, measure), expected_AxA, atol=1e-5
   )
 
 
 @pytest.mark.parametrize('batches', [1, 2])
 def test_unbiased_representations_are_compared_batch_by_batch(batches):
-  subject = subject_of(batches)
+  snapshot = subject_of(batches)
 
   def hsic(x_BxD, y_BxD):
     """HSIC_1 of Song et al. (2012), equation 5, times n (n - 3)."""
@@ -392,48 +427,48 @@ def test_unbiased_representations_are_compared_batch_by_batch(batches):
     return sum(map(hsic, np.split(f, batches), np.split(g, batches)))
 
   expected_AxA = pairwise(
-    [forward_by_hand(subject, arch_E)[2]['head'] for arch_E in ARCHS_AxE],
+    [forward_by_hand(snapshot, arch_E)[2]['head'] for arch_E in ARCHS_AxE],
     lambda f, g: 1 - of(f, g) / np.sqrt(of(f, f) * of(g, g)),
   )
-  measure = density.representational(subject.net, unbiased=True)
+  measure = density.representational(snapshot.net, unbiased=True)
   np.testing.assert_allclose(
-    matrix_of(subject, measure), expected_AxA, atol=1e-5
+    matrix_of(snapshot, measure), expected_AxA, atol=1e-5
   )
 
 
 @pytest.mark.parametrize('layers', ['stem', 'head,tail'])
-def test_a_layer_that_cannot_be_read_is_refused(subject, layers):
+def test_a_layer_that_cannot_be_read_is_refused(snapshot, layers):
   with pytest.raises(
     ValueError, match=rf"'{layers[-4:]}'.*toy has position_1_op_0, head"
   ):
-    density.representational(subject.net, layers=layers)
+    density.representational(snapshot.net, layers=layers)
 
 
 @pytest.mark.parametrize('outputs', ['l2', 'kl', 'cosine'])
-def test_outputs_are_compared_by_their_probabilities(subject, outputs):
-  expected_AxA = output_distances(subject, outputs)
+def test_outputs_are_compared_by_their_probabilities(snapshot, outputs):
+  expected_AxA = output_distances(snapshot, outputs)
   squared = expected_AxA**2 if outputs == 'l2' else 2 * expected_AxA
   measure = density.functional(outputs)
   np.testing.assert_allclose(
-    matrix_of(subject, measure), expected_AxA, atol=1e-6
+    matrix_of(snapshot, measure), expected_AxA, atol=1e-6
   )
   np.testing.assert_allclose(
-    density.estimate(subject, measure).alpha_A,
+    density.estimate(snapshot, measure).alpha_A,
     inverse_mean(expected_AxA),
     rtol=1e-4,
   )
   np.testing.assert_allclose(
-    density.estimate(subject, measure, 'kde').alpha_A,
+    density.estimate(snapshot, measure, 'kde').alpha_A,
     kernels(squared),
     rtol=1e-4,
   )
 
 
-def test_encodings_are_compared_by_hamming_distance(subject):
+def test_encodings_are_compared_by_hamming_distance(snapshot):
   expected_AxA = encoding_distances()
   # No features are kept.
   estimate = functools.partial(
-    density.estimate, subject, density.encoding(), memory_gb=0.0
+    density.estimate, snapshot, density.encoding(), memory_gb=0.0
   )
   np.testing.assert_allclose(
     estimate().alpha_A, inverse_mean(expected_AxA), rtol=1e-6
@@ -442,7 +477,7 @@ def test_encodings_are_compared_by_hamming_distance(subject):
     estimate('kde').alpha_A, kernels(2 * expected_AxA), rtol=1e-6
   )
   np.testing.assert_array_equal(
-    matrix_of(subject, density.encoding()), expected_AxA
+    matrix_of(snapshot, density.encoding()), expected_AxA
   )
 
 
@@ -454,15 +489,15 @@ def test_encodings_are_compared_by_hamming_distance(subject):
   [
     (functools.partial(gradient, absent='skip'), 'inverse_mean_distance'),
     (gradient, 'kde'),
-    (lambda subject: density.functional(), 'inverse_mean_distance'),
-    (lambda subject: density.representational(subject.net), 'kde'),
+    (lambda snapshot: density.functional(), 'inverse_mean_distance'),
+    (lambda snapshot: density.representational(snapshot.net), 'kde'),
   ],
 )
-def test_pairs_beyond_the_memory_are_refused(subject, measure, estimator):
-  floats = measure(subject).read.floats(subject.params, 2, 8, CLASSES)
+def test_pairs_beyond_the_memory_are_refused(snapshot, measure, estimator):
+  floats = measure(snapshot).read.floats(snapshot.params, 2, 8, CLASSES)
   needed_gb = 9 * 4 * floats / 1e9
   estimate = functools.partial(
-    density.estimate, subject, measure(subject), estimator
+    density.estimate, snapshot, measure(snapshot), estimator
   )
   estimate(memory_gb=needed_gb)
   with pytest.raises(
@@ -476,26 +511,26 @@ def test_pairs_beyond_the_memory_are_refused(subject, measure, estimator):
   [({}, 'inverse_mean_distance'), ({}, 'kde'), ({'absent': 'skip'}, 'kde')],
 )
 def test_a_gradient_that_is_not_finite_names_its_arch(
-  subject, options, estimator
+  snapshot, options, estimator
 ):
-  params = jax.tree.map(jnp.array, subject.params)
+  params = jax.tree.map(jnp.array, snapshot.params)
   params['position_1_op_2']['bias'] = jnp.full(6, jnp.nan)
-  broken = subject._replace(params=params)
-  # The first of the second walk, before [0 2] of the first one.
+  broken = snapshot._replace(params=params)
+  # The first of the walk.
   with pytest.raises(
-    FloatingPointError, match=r'architecture \[1 2\] .*not finite'
+    FloatingPointError, match=r'architecture \[0 2\] .*not finite'
   ):
-    density.estimate(broken, gradient(subject, **options), estimator)
+    density.estimate(broken, gradient(snapshot, **options), estimator)
 
 
 @pytest.mark.parametrize('per_block', [1, 4, 9])
-def test_blocks_are_as_small_as_memory_wants(subject, per_block):
+def test_blocks_are_as_small_as_memory_wants(snapshot, per_block):
   readout = features.Gradients(('stem/kernel',))
-  size = 4 * readout.floats(subject.params, 2, 8, CLASSES)
+  size = 4 * readout.floats(snapshot.params, 2, 8, CLASSES)
   lengths = [
     len(block.real_C)
     for block in features.read(
-      *subject, readout, block_bytes=size * (per_block + 0.5)
+      *snapshot, readout, chunk_bytes=size * (per_block + 0.5)
     )
   ]
   assert lengths == [per_block] * -(-9 // per_block)
@@ -503,16 +538,16 @@ def test_blocks_are_as_small_as_memory_wants(subject, per_block):
 
 @pytest.mark.parametrize('tensor_set', [None, 'all'])
 @pytest.mark.parametrize('estimator', ['inverse_mean_distance', 'kde'])
-def test_a_poll_before_each_block_may_stop_it(subject, tensor_set, estimator):
-  measure, polled = gradient(subject, tensor_set=tensor_set), []
-  density.estimate(subject, measure, estimator, poll=lambda: polled.append(1))
+def test_a_poll_before_each_block_may_stop_it(snapshot, tensor_set, estimator):
+  measure, polled = gradient(snapshot, tensors=tensor_set), []
+  density.estimate(snapshot, measure, estimator, poll=lambda: polled.append(1))
   assert polled
 
   def stop():
     raise InterruptedError
 
   with pytest.raises(InterruptedError):
-    density.estimate(subject, measure, estimator, poll=stop)
+    density.estimate(snapshot, measure, estimator, poll=stop)
 
 
 # --- files
@@ -545,9 +580,9 @@ def test_densities_that_differ_by_rounding_are_equal(spread, varies):
 @pytest.mark.parametrize(
   ('arrays', 'message'),
   [
-    ({'x': np.ones(2)}, 'lacks alpha_A'),
+    ({'x': np.ones(2)}, 'lacks archs_AxE, alpha_A'),
     ({'alpha_A': np.ones(9)}, 'lacks archs_AxE'),
-    ({'archs_AxE': ARCHS_AxE, 'alpha_A': np.ones(8)}, 'one finite number'),
+    ({'archs_AxE': ARCHS_AxE, 'alpha_A': np.ones(8)}, 'floats of shape .9.'),
     ({'archs_AxE': ARCHS_AxE, 'alpha_A': np.full(9, np.nan)}, 'one finite'),
   ],
 )

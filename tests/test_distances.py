@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 
 from jaxnas import density
-from jaxnas.density import (
-  distances,
-  estimators,
-  measures,
-  pairs,
-  rows,
-  streaming,
-)
-from jaxnas.spread import Block
+from jaxnas.density import distances, estimators, measures, pairs, streaming
+from jaxnas.runtime.devices import Chunk
+from jaxnas.truth import correlation
 
 COUNT = 10
 
@@ -61,14 +55,14 @@ def matrix_by_hand(distance, features, **options):
   )
 
 
-def blocks_of(units, length):
-  """In blocks of a length, the last one padded as `spread.blocks` does."""
+def chunks_of(units, length):
+  """Yields chunks of a length, the last one padded as `devices.chunks` does."""
   count = len(next(iter(units.values())))
   for start in range(0, count, length):
     all_C = np.arange(start, start + length)
     indices_C = np.minimum(all_C, count - 1)
     values = {name: jnp.asarray(u[indices_C]) for name, u in units.items()}
-    yield Block(indices_C, all_C < count, values)
+    yield Chunk(indices_C, all_C < count, values)
 
 
 @pytest.mark.parametrize('length', [1, 4, COUNT, COUNT + 3])
@@ -77,9 +71,9 @@ def blocks_of(units, length):
 def test_the_streamed_mean_distance_is_that_of_pairs(
   units, length, memory_bytes, order
 ):
-  blocks = list(blocks_of(units, length))[::order]
+  chunks = list(chunks_of(units, length))[::order]
   distance_A = streaming.mean_cosine_distance(
-    lambda: blocks, COUNT, memory_bytes=memory_bytes
+    lambda: chunks, COUNT, memory_bytes=memory_bytes
   )
   expected_AxA = matrix_by_hand(cosine_by_hand, units)
   np.testing.assert_allclose(
@@ -92,26 +86,90 @@ def test_the_streamed_mean_distance_is_that_of_pairs(
   )
 
 
+def alike(spread, count=600, dimension=50):
+  """Rows around one direction, some of them farther out than others."""
+  rng = np.random.default_rng(5)
+  rows_AxD = rng.normal(size=(count, dimension))
+  rows_AxD *= spread * rng.uniform(0.5, 1, (count, 1))
+  return (rows_AxD + rng.normal(size=dimension)).astype(np.float32)
+
+
+def mean_in_float64(rows_AxD):
+  units_AxD = np.float64(rows_AxD)
+  units_AxD /= np.linalg.norm(units_AxD, axis=1, keepdims=True)
+  mean_D = units_AxD.mean(axis=0)
+  square_A = np.square(units_AxD - mean_D).sum(axis=1)
+  return (len(rows_AxD) * square_A + square_A.sum()) / 2 / (len(rows_AxD) - 1)
+
+
+@pytest.mark.parametrize(
+  ('spread', 'about', 'rtol'),
+  [
+    (1, 0.4, 1e-6), (1e-2, 6e-5, 1e-5), (4e-3, 1e-5, 1e-5), (1e-3, 6e-7, 1e-4),
+    (1e-4, 6e-9, 1e-3),
+  ],
+)  # fmt: skip
+def test_architectures_that_are_nearly_alike_are_told_apart(
+  spread, about, rtol
+):
+  """A mean distance of 1e-5 was 8% off, and at 1e-6 their order was lost."""
+  rows_AxD = alike(spread)
+  expected_A = mean_in_float64(rows_AxD)
+  np.testing.assert_allclose(expected_A.mean(), about, rtol=0.5)
+  found_A = 1 / density.inverse_mean_distance(rows_AxD)
+  np.testing.assert_allclose(found_A, expected_A, rtol=rtol)
+  assert correlation.kendall(found_A, expected_A) > 0.999
+  units = {'f': estimators._unit_rows(rows_AxD)['f']}
+  by_tensor = streaming.distance_by_tensor(lambda: chunks_of(units, 7))
+  np.testing.assert_allclose(by_tensor['f'], expected_A.mean(), rtol=rtol)
+
+
+@pytest.mark.parametrize(
+  ('spread', 'warns'), [(1e-1, False), (1e-2, False), (1e-3, True)]
+)
+@pytest.mark.parametrize('estimator', ['kde', 'pairs'])
+def test_pairs_warn_where_rounding_counts(capsys, spread, warns, estimator):
+  units = estimators._unit_rows(alike(spread, count=20))
+  if estimator == 'kde':
+    estimators.kernel_density(distances.cosine, measures.twice, units)
+  else:
+    estimators.inverse_mean_of_pairs(distances.cosine_of_both, units)
+  assert ('warning: cosine distances' in capsys.readouterr().out) == warns
+
+
 @pytest.mark.parametrize(('memory_bytes', 'times'), [(24.0, 1), (23.0, 2)])
 def test_vectors_beyond_the_memory_are_asked_for_again(memory_bytes, times):
   asked = []
 
   def vectors():
     asked.append(1)
-    return blocks_of({'f': np.eye(3, 2, dtype=np.float32)}, 2)
+    return chunks_of({'f': np.eye(3, 2, dtype=np.float32)}, 2)
 
   streaming.mean_cosine_distance(vectors, 3, memory_bytes=memory_bytes)
   assert len(asked) == times
 
 
+@pytest.mark.parametrize('rows', [1, 3, 5, COUNT, COUNT + 3])
+def test_vectors_in_memory_come_in_equal_chunks(units, rows):
+  chunks = [*streaming.in_memory(units, rows)]
+  assert {len(chunk.real_C) for chunk in chunks} == {min(rows, COUNT)}
+  for name, u_AxD in units.items():
+    found = [chunk.values[name][chunk.real_C] for chunk in chunks]
+    np.testing.assert_array_equal(np.concatenate(found), u_AxD)
+  np.testing.assert_array_equal(
+    np.concatenate([chunk.indices_C[chunk.real_C] for chunk in chunks]),
+    np.arange(COUNT),
+  )
+
+
 @pytest.mark.parametrize('count', [2, 15, 16, 17, 32, 50])
-def test_the_mean_distance_of_rows_is_that_of_pairs(count):
+def test_the_density_of_rows_is_that_of_pairs(count):
   f_AxD = np.random.default_rng(3).normal(size=(count, 7))
   units_AxD = f_AxD / np.linalg.norm(f_AxD, axis=1, keepdims=True)
   f_AxD[1] = units_AxD[1] = 0
   expected_AxA = matrix_by_hand(cosine_by_hand, {'f': units_AxD})
   np.testing.assert_allclose(
-    rows.mean_cosine_distance(f_AxD),
+    1 / density.inverse_mean_distance(f_AxD),
     expected_AxA.sum(axis=1) / (count - 1),
     atol=1e-6,
     rtol=0,
@@ -140,7 +198,7 @@ def test_the_distance_by_tensor_is_of_those_that_have_it(units):
   lonely_Ax1 = np.zeros((COUNT, 1), np.float32)
   lonely_Ax1[4] = 1
   units = {**units, 'lonely': lonely_Ax1}
-  found = streaming.distance_by_tensor(lambda: blocks_of(units, 4))
+  found = streaming.distance_by_tensor(lambda: chunks_of(units, 4))
   for name in ('a', 'b'):
     have = {name: units[name][units[name].any(axis=1)]}
     expected_MxM = matrix_by_hand(cosine_by_hand, have)
@@ -151,7 +209,7 @@ def test_the_distance_by_tensor_is_of_those_that_have_it(units):
 
 def test_identical_and_zero_gradients_are_defined():
   np.testing.assert_allclose(
-    density.inverse_mean_distance(np.ones((4, 3))), 1e6, rtol=1e-3
+    density.inverse_mean_distance(np.ones((4, 3))), 1e12, rtol=1e-3
   )
   np.testing.assert_array_equal(
     density.inverse_mean_distance(np.zeros((4, 3))), 1.0
@@ -271,7 +329,7 @@ def test_skipping_is_no_other_distance_where_all_tensors_are_present(units):
 
 @pytest.mark.parametrize('name', DISTANCES)
 def test_a_block_of_pairs_takes_no_more_memory_than_its_features(name):
-  """Of 128 x 128 pairs nothing as long as a feature is made."""
+  """No array of 128 x 128 pairs times the length of a feature is made."""
   shapes = {
     'hamming': {'arch': ((8,), jnp.int32)},
     'cosine': {'a': ((2570,), jnp.float32), 'b': ((1000,), jnp.float32)},
@@ -315,7 +373,7 @@ def test_the_device_sees_two_blocks_at_a_time(monkeypatch):
 
 
 def cka_of(gram, x, y):
-  """As the library has it: one minus the cosine distance of two features."""
+  """Returns the CKA distance as the library does: cosine of two grams."""
   read = jax.jit(lambda z: {'layer': distances.unit(jnp.ravel(gram(z)))})
   f, g = (read(jnp.float32(z)) for z in (x, y))
   return 1 - float(distances.cosine(f, g))
@@ -330,7 +388,7 @@ def cka_by_hand(x_BxD, y_BxD):
 
 @pytest.fixture(scope='module')
 def representations():
-  """Of 16 images, in two widths, with something in common."""
+  """Representations of 16 images in two widths, with something in common."""
   rng = np.random.default_rng(4)
   x_BxD = rng.normal(size=(16, 5)) + 3
   return x_BxD, x_BxD @ rng.normal(size=(5, 9)) + rng.normal(size=(16, 9))
@@ -393,7 +451,7 @@ def test_u_centred_grams_are_minibatch_cka(representations, batches):
 
 
 def test_u_centred_grams_are_unbiased_where_centred_ones_are_not():
-  """Of independent Gaussians HSIC is zero."""
+  """HSIC of independent Gaussians is zero."""
   rng, batch, draws = np.random.default_rng(6), 8, 4000
   x_RxBxD = jnp.float32(rng.normal(size=(draws, batch, 6)))
   y_RxBxD = jnp.float32(rng.normal(size=(draws, batch, 4)))

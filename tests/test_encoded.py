@@ -1,6 +1,7 @@
 import os
 import pickle
 import resource
+import shutil
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets import proto
 
-from jaxnas import streams
-from jaxnas.data import array_records, division, encoded
+from jaxnas.data import SkippedImages, array_records, division, encoded, stream
+from jaxnas.runtime import errors, rng
 
 CORE = tfds.core
 
@@ -64,7 +65,10 @@ def test_validation_may_be_spelt_out_and_strangers_are_left_out(tmp_path):
 @pytest.mark.parametrize(
   ('files', 'message'),
   [
-    ({'train': 'a/1.jpg'}, 'has train, but neither val nor validation'),
+    (
+      {'train': 'a/1.jpg'},
+      'but none of val, valid, .* give one of these names',
+    ),
     ({'train': 'a/1.jpg', 'val': 'a/1.jpg b/1.jpg'}, 'lacks class b of val'),
     ({'train': 'a/1.jpg b/1.txt', 'val': 'a/1.jpg'}, 'train/b has no image'),
     ({'train': 'a/1.jpg', 'val': 'a/1.txt'}, 'val/a has no image'),
@@ -75,6 +79,79 @@ def test_validation_may_be_spelt_out_and_strangers_are_left_out(tmp_path):
 def test_trees_without_images_or_classes_are_refused(files, message, tmp_path):
   with pytest.raises(ValueError, match=f'^[^\n]*{message}[^\n]*$'):
     encoded.load(tree(tmp_path, **files))
+
+
+def test_what_pillow_reads_is_found_as_deep_as_image_folder_looks(tmp_path):
+  tree(
+    tmp_path,
+    train='a/z.webp a/images/2.bmp a/images/1.TIF b/deep/er/x.gif b/y.jfif',
+    val='a/images/0.ppm',
+  )
+  (tmp_path / 'train' / 'c').symlink_to(tmp_path / 'train' / 'b')
+  train, test, classes = encoded.load(tmp_path)
+  # torchvision sorts folders, and then the names in each.
+  names = 'a/z.webp a/images/1.TIF a/images/2.bmp b/y.jfif b/deep/er/x.gif'
+  assert [train.name(i) for i in range(7)] == [
+    f'train/{name}' for name in f'{names} c/y.jfif c/deep/er/x.gif'.split()
+  ]
+  assert train.labels_N.tolist() == [0, 0, 0, 1, 1, 2, 2]
+  assert (test.name(0), classes) == ('val/a/images/0.ppm', 3)
+  assert not train.ignored and not test.ignored
+
+
+def test_what_is_ignored_is_counted_by_its_reason(tmp_path):
+  tree(
+    tmp_path,
+    train='a/1.jpg b/1.jpg a/._1.jpg a/.git/x.jpg a/__MACOSX/1.jpg a/t.txt '
+    'a/u.txt b/Thumbs.db b/deep/README 0.jpg __MACOSX/._1.jpg '
+    '__MACOSX/2.jpg .cache/deep/er.jpg',
+    val='a/1.jpg b/3.csv b/2.jpg',
+  )
+  (tmp_path / 'train/a/gone.jpg').symlink_to('/nowhere.jpg')
+  (tmp_path / 'train/b/d.jpg').mkdir()
+  (tmp_path / 'train/a/loop').symlink_to(tmp_path / 'train/a')
+  os.mkfifo(tmp_path / 'train/a/pipe.png')
+  train, test, _ = encoded.load(tmp_path)
+  assert [train.name(i) for i in range(2)] == ['train/a/1.jpg', 'train/b/1.jpg']
+  assert len(train) == len(test) == 2
+  assert train.ignored.counts == {
+    'hidden': 4, 'in __MACOSX': 2, 'ending in .txt': 2, 'ending in .db': 1,
+    'without a suffix': 1, 'beside the classes': 1, 'broken links': 1,
+    'links to a folder above': 1, 'no regular files': 1,
+  }  # fmt: skip
+  assert test.ignored.counts == {'ending in .csv': 1}
+  assert str(train.ignored + test.ignored) == (
+    '15 files ignored (4 hidden, 2 in __MACOSX, 2 ending in .txt, 1 beside '
+    'the classes, 6 others)'
+  )
+
+
+@pytest.mark.parametrize('place', ['D/train', 'D', '.'])
+def test_a_link_to_a_folder_of_all_classes_adds_none_of_them(place, tmp_path):
+  tree(tmp_path / 'D', train='a/1.jpg b/1.jpg', val='a/1.jpg b/2.jpg')
+  (tmp_path / 'D/train/a/back').symlink_to(tmp_path / place)
+  train, _, _ = encoded.load(tmp_path / 'D')
+  assert train.labels_N.tolist() == [0, 1]
+  assert train.ignored.counts == {'links to a folder above': 1}
+  (tmp_path / 'D/train/c').symlink_to(tmp_path / place)
+  with pytest.raises(ValueError, match=r'c has no image .*to a folder above'):
+    encoded.load(tmp_path / 'D')
+
+
+@pytest.mark.parametrize(
+  ('there', 'read', 'said'),
+  [
+    (['valid'], 'valid', ''),
+    (['valid', 'test'], 'valid', "'test' ignored"),
+    (['val', 'valid', 'test'], 'val', "'valid' and 'test' ignored"),
+    (['test'], 'test', ''),
+  ],
+)
+def test_one_folder_ranks_and_others_are_named(there, read, said, tmp_path):
+  tree(tmp_path, train='a/1.jpg', **dict.fromkeys(there, 'a/1.jpg'))
+  train, test, _ = encoded.load(tmp_path)
+  assert test.name(0) == f'{read}/a/1.jpg'
+  assert str(train.ignored + test.ignored) == said
 
 
 @pytest.mark.parametrize('there', [True, False])
@@ -195,7 +272,7 @@ def test_labels_are_read_once_and_kept_outside_the_data(
     '_scan_labels',
     lambda *args: scanned.append(args[1]) or scan(*args),
   )
-  # Three scans: of nothing kept, of a damaged file, of another data set.
+  # Three scans: of nothing kept, of a damaged file, of shards written anew.
   for times in (1, 2, 3):
     for _ in range(2):
       train, test, _ = encoded.load(folder)
@@ -203,33 +280,61 @@ def test_labels_are_read_once_and_kept_outside_the_data(
       assert test.labels_N.tolist() == [2, 0]
     assert scanned == ['train', 'validation'] * times
     if times == 1:
-      for file in (cache / 'jaxnas').iterdir():
+      for file in (cache / 'jaxnas' / 'labels').iterdir():
         file.write_bytes(b'damaged')
     else:
       assert before == sorted(path.name for path in folder.iterdir())
-      info = folder / 'dataset_info.json'
-      info.write_text(info.read_text().replace('1.0.0', '1.0.1'))
+      for shard in folder.glob('*.array_record*'):
+        os.utime(shard)
+
+
+@pytest.mark.parametrize('kept', [True, False])
+def test_a_set_built_anew_in_place_is_read_anew(kept, tmp_path):
+  folder = tmp_path / 'flowers' / '1.0.0'
+  before = encoded.load(tfds_folder(folder, SPLITS))[0]
+  info = (folder / 'dataset_info.json').read_bytes()
+  with pytest.MonkeyPatch.context() as patch:
+    if kept:
+      # Not even size and time tell: each record still says its own label.
+      patch.setattr(array_records, '_key', lambda folder, shards: 'same')
+      before = encoded.load(folder)[0]
+    shutil.rmtree(folder)
+    corrected = {'train': [[1, 2], [1, 1, 0]], 'validation': [[2, 1]]}
+    tfds_folder(folder, corrected)
+    assert (folder / 'dataset_info.json').read_bytes() == info
+    after = encoded.load(folder)[0]
+  # A run that was on its way has read its labels before.
+  for old in [before, *([after] if kept else [])]:
+    assert old.labels_N.tolist() == [0, 2, 1, 1, 0]
+    with pytest.raises(errors.Different, match=r'record 0 has label 1, .* 0 '):
+      pickle.loads(pickle.dumps(old)).read(0)
+    assert pickle.loads(pickle.dumps(old)).read(1) == b'train 0 1'
+  if not kept:
+    assert after.labels_N.tolist() == [1, 2, 1, 1, 0]
+    assert after.read(0) == b'train 0 0'
+
+
+@pytest.mark.parametrize('on_error', ['raise', 'skip'])
+def test_another_label_is_never_replaced_by_another_image(on_error, tmp_path):
+  folder = tfds_folder(tmp_path / 'D', SPLITS)
+  # As a worker process gets it, which opens files anew.
+  train = pickle.loads(pickle.dumps(encoded.load(folder)[0]))
+  shutil.rmtree(folder)
+  tfds_folder(folder, {'train': [[1, 2], [1, 1, 0]], 'validation': [[2, 0]]})
+  with pytest.raises(errors.Different, match='was written anew'):
+    stream.read(
+      train,
+      np.arange(5),
+      size=8,
+      on_error=on_error,
+      skipped=SkippedImages(),
+    )
 
 
 def test_a_cache_that_can_not_be_written_is_done_without(tmp_path, cache):
   cache.write_text('a file')
   train, _, _ = encoded.load(tfds_folder(tmp_path / 'D', SPLITS))
   assert train.labels_N.tolist() == [0, 2, 1, 1, 0]
-
-
-def test_the_newest_version_is_read(tmp_path):
-  for version, label in (('2.0.0', 0), ('10.0.0', 1), ('9.1.0', 2)):
-    splits = {'train': [[label]], 'test': [[0]]}
-    tfds_folder(tmp_path / 'flowers' / version, splits)
-  assert encoded.load(tmp_path)[0].labels_N.tolist() == [1]
-
-
-def test_of_several_data_sets_one_must_be_named(tmp_path):
-  for name in ('roses', 'flowers'):
-    tfds_folder(tmp_path / name / '1.0.0', SPLITS)
-  with pytest.raises(ValueError, match='give the folder of one of flowers, ro'):
-    encoded.load(tmp_path)
-  assert len(encoded.load(tmp_path / 'roses')[0]) == 5
 
 
 @pytest.mark.parametrize(
@@ -291,8 +396,7 @@ def test_damaged_data_sets_are_refused_in_one_line(damage, tmp_path):
 @pytest.mark.parametrize('damage', [truncated, garbage, gone])
 def test_a_record_that_is_gone_is_an_oserror(damage, tmp_path):
   folder = tfds_folder(tmp_path / 'D', SPLITS)
-  train, _, _ = encoded.load(folder)
-  array_records._open.cache_clear()
+  train = pickle.loads(pickle.dumps(encoded.load(folder)[0]))
   damage(folder)
   assert train.read(0) == b'train 0 0'
   with pytest.raises(OSError):
@@ -311,7 +415,6 @@ def test_more_shards_than_files_may_be_open_are_read(tmp_path):
       f'train {i} 0'.encode() for i in range(40)
     ]
   finally:
-    array_records._open.cache_clear()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
@@ -322,7 +425,7 @@ np.random.default_rng(0).shuffle(LABELS)
 @pytest.mark.parametrize('per_class', [0, 1, 3])
 def test_as_many_of_each_class_are_held_out(per_class):
   split = lambda seed: division.hold_out(  # noqa: E731
-    LABELS, per_class, streams.rng(seed, 'split')
+    LABELS, per_class, rng.generator(seed, 'split')
   )
   train, held_out = split(0)
   assert np.bincount(LABELS[held_out], minlength=7).tolist() == [per_class] * 7
@@ -348,7 +451,7 @@ def test_every_image_of_a_class_may_be_held_out():
   [
     (LABELS, 4, 'class 2 has 4 images; with 4 of every class'),
     (np.array([0, 0, 2, 2]), 1, 'class 1 has 0 images'),
-    (LABELS, -1, '-1 images of a class; it must be 0 or more'),
+    (LABELS, -1, '-1 held out of a class; it must be 0 or more'),
   ],
 )
 def test_classes_with_too_few_images_are_named(labels, per_class, message):

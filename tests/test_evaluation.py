@@ -1,4 +1,4 @@
-"""Counts by a walk, path by path and from where a ranking was cut short."""
+"""Images classified by a walk, path by path, and after a cut."""
 
 import dataclasses
 import functools
@@ -9,11 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_run
-from small_run import SPACE, ARCHS_AxE
 
-from jaxnas import evaluation, ranking, runs, spaces, streams, supernets
-from jaxnas.training.preemption import Stopped
+from jaxnas import spaces, supernets
+from jaxnas.experiment import predictions
+from jaxnas.runtime import files
+from jaxnas.runtime.errors import Stopped
+from jaxnas.runtime.rng import generator
+from jaxnas.supernets import evaluation
+from support import small_run
+from support.small_run import SPACE, ARCHS_AxE
 
 pytestmark = pytest.mark.usefixtures('small_space')
 
@@ -32,7 +36,7 @@ def images(space, count, seed=0):
 
 
 def counts(net, variables, archs_AxE, x, y, batch_size, **options):
-  """(hits_AxN, accuracy_A)."""
+  """(right_AxI, accuracy_A)."""
   kept = []
   accuracy_A = evaluation.accuracies(
     net,
@@ -42,7 +46,7 @@ def counts(net, variables, archs_AxE, x, y, batch_size, **options):
     len(y),
     batch_size=batch_size,
     label=None,
-    keep=lambda hits_AxN: kept.append(hits_AxN.copy()),
+    keep=lambda right_AxI: kept.append(right_AxI.copy()),
     **options,
   )
   return kept[-1], accuracy_A
@@ -61,7 +65,8 @@ def walk_and_paths(space, archs_AxE, count, batch_size):
 @pytest.mark.parametrize(
   ('name', 'count', 'batch_size', 'archs'),
   [
-    ('digits', 24, 8, 81),
+    ('small', 240, 80, 27),
+    pytest.param('digits', 24, 8, 81, marks=pytest.mark.slow),
     pytest.param('nas_bench_macro', 32, 32, 200, marks=pytest.mark.slow),
   ],
 )
@@ -69,14 +74,14 @@ def test_a_walk_counts_what_each_path_alone_counts(
   name, count, batch_size, archs
 ):
   space = spaces.get(name)
-  archs_AxE = space.some(streams.rng(0, 'some'), archs)
+  archs_AxE = space.subset(generator(0, 'some'), archs)
   rng = np.random.default_rng(0)
-  (walked_AxN, accuracy_A), (alone_AxN, _) = walk_and_paths(
+  (walked_AxI, accuracy_A), (alone_AxI, _) = walk_and_paths(
     space, rng.permutation(archs_AxE), count, batch_size
   )
-  np.testing.assert_array_equal(walked_AxN, alone_AxN)
-  np.testing.assert_array_equal(accuracy_A, walked_AxN.sum(1) / count)
-  assert len(np.unique(walked_AxN, axis=0)) > 5
+  np.testing.assert_array_equal(walked_AxI, alone_AxI)
+  np.testing.assert_array_equal(accuracy_A, walked_AxI.sum(1) / count)
+  assert len(np.unique(walked_AxI, axis=0)) > 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,16 +98,11 @@ class Shifted:
 def test_batches_are_nearly_equal_and_each_image_counts_once():
   x, y = jnp.zeros((29, 8, 8, 1)), jnp.arange(29, dtype=jnp.int32) % 10
   archs_AxE = np.arange(10, dtype=np.int32)[:, None]
-  hits_AxN, accuracy_A = counts(Shifted(), {}, archs_AxE, x, y, 10)
-  expected_AxN = [
-    [
-      sum(i % 10 == a for i in part)
-      for part in (range(10), range(10, 20), range(20, 29))
-    ]
-    for a in range(10)
-  ]
-  assert hits_AxN.tolist() == expected_AxN
-  np.testing.assert_array_equal(accuracy_A, np.sum(expected_AxN, 1) / 29)
+  right_AxI, accuracy_A = counts(Shifted(), {}, archs_AxE, x, y, 10)
+  expected_AxI = np.arange(10)[:, None] == np.arange(29) % 10
+  np.testing.assert_array_equal(right_AxI, expected_AxI)
+  np.testing.assert_array_equal(accuracy_A, expected_AxI.sum(1) / 29)
+  assert [len(part) for part in evaluation.split(29, 10)] == [10, 10, 9]
 
 
 def way(name):
@@ -120,7 +120,7 @@ def way(name):
 
 def test_a_mixture_counts_what_its_members_count():
   x, y = images(SPACE, 30)
-  hits_AxN, _ = way('mixture')(x, y, 10)
+  right_AxI, _ = way('mixture')(x, y, 10)
   variables = supernets.init(MIXTURE, ROUTED_AxF[0], 0)
   of_members = [
     counts(
@@ -132,26 +132,48 @@ def test_a_mixture_counts_what_its_members_count():
   ]  # fmt: skip
   assert (of_members[0] != of_members[1]).any()
   np.testing.assert_array_equal(
-    hits_AxN, np.choose(MEMBER_A[:, None], of_members)
+    right_AxI, np.choose(MEMBER_A[:, None], of_members)
   )
+
+
+@pytest.mark.parametrize(
+  ('name', 'at_once', 'exchanges'),
+  [('walk', 64, 3), ('walk', 10, 9), ('mixture', 64, 3), ('calibrated', 64, 3)],
+)
+def test_several_processes_exchange_a_batch_at_once(
+  name, at_once, exchanges, monkeypatch
+):
+  x, y = images(SPACE, 30)
+  wanted, _ = way(name)(x, y, 10)
+  fetched, fetch = [], evaluation.processes.fetch
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(evaluation, 'AT_ONCE', at_once)
+  monkeypatch.setattr(
+    evaluation.processes, 'fetch', lambda x: fetched.append(x) or fetch(x)
+  )
+  found, _ = way(name)(x, y, 10)
+  np.testing.assert_array_equal(found, wanted)
+  assert len(fetched) == exchanges
 
 
 @pytest.mark.parametrize('name', ['walk', 'mixture', 'calibrated'])
 def test_what_is_known_is_not_evaluated_again(name):
   evaluate, (x, y) = way(name), images(SPACE, 30)
-  whole_AxN, accuracy_A = evaluate(x, y, 10)
-  known = np.random.default_rng(2).random(whole_AxN.shape) < 0.5
+  whole_AxI, accuracy_A = evaluate(x, y, 10)
+  known = np.random.default_rng(2).random((27, 3)) < 0.5
   # Batches and architectures of which nothing is missing.
   known[:, 1], known[:20] = True, True
-  planted_AxN = np.where(known, whole_AxN + 1000, evaluation.MISSING)
-  before_AxN = planted_AxN.copy()
+  # What is said to be known is wrong.
+  known_AxI = known.repeat(10, axis=1)
+  planted_AxI = np.where(known_AxI, 1 - whole_AxI, evaluation.MISSING)
+  before_AxI = planted_AxI.copy()
   polls = []
   found_A = evaluate(
-    x, y, 10, known=planted_AxN, poll=lambda: polls.append(1),
+    x, y, 10, known=planted_AxI, poll=lambda: polls.append(1),
   )[1]  # fmt: skip
-  np.testing.assert_array_equal(planted_AxN, before_AxN)
-  expected_AxN = whole_AxN + 1000 * known
-  np.testing.assert_array_equal(found_A, expected_AxN.sum(1) / 30)
+  np.testing.assert_array_equal(planted_AxI, before_AxI)
+  expected_AxI = np.where(known_AxI, 1 - whole_AxI, whole_AxI)
+  np.testing.assert_array_equal(found_A, expected_AxI.sum(1) / 30)
   missing_N = (~known).sum(0)
   assert (
     len(polls)
@@ -168,18 +190,18 @@ def test_what_is_known_is_not_evaluated_again(name):
 @pytest.mark.parametrize('name', ['walk', 'mixture', 'calibrated'])
 def test_with_all_known_no_image_is_read(name):
   evaluate, (x, y) = way(name), images(SPACE, 30)
-  whole_AxN, accuracy_A = evaluate(x, y, 10)
+  whole_AxI, accuracy_A = evaluate(x, y, 10)
 
   def poll():
     raise AssertionError
 
-  def keep(hits_AxN):
+  def keep(right_AxI):
     raise AssertionError
 
   net, variables, archs_AxE = evaluate.args
   found_A = evaluation.accuracies(
     net, variables, archs_AxE, poll, 30, batch_size=10, label=None, poll=poll,
-    keep=keep, known=whole_AxN, **evaluate.keywords,
+    keep=keep, known=whole_AxI, **evaluate.keywords,
   )  # fmt: skip
   np.testing.assert_array_equal(found_A, accuracy_A)
 
@@ -190,9 +212,9 @@ def test_keep_sees_every_cell_come_once():
   variables = supernets.init(NET, ARCHS_AxE[0], 0)
   evaluation.accuracies(
     NET, variables, ARCHS_AxE, lambda i_B: (x[i_B], y[i_B]), 30, batch_size=10,
-    label=None, keep=lambda hits_AxN: seen.append(hits_AxN.copy()),
+    label=None, keep=lambda right_AxI: seen.append(right_AxI.copy()),
   )  # fmt: skip
-  assert [(hits_AxN >= 0).sum() for hits_AxN in seen] == [*range(1, 82)]
+  assert [(right_AxI >= 0).sum() for right_AxI in seen] == [*range(10, 820, 10)]
   for one, next_ in itertools.pairwise(seen):
     assert (next_[one >= 0] == one[one >= 0]).all()
 
@@ -230,8 +252,8 @@ def loaded(run, bn):
 def predict(run, bn, workdir, poll=None, archs_AxE=ARCHS_AxE):
   workdir.mkdir(exist_ok=True)
   poll = poll or Polls()
-  ranking.predict(*loaded(run, bn), archs_AxE, workdir, poll)
-  return runs.read_npz(workdir / 'predictions.npz'), poll.count
+  predictions.predict(*loaded(run, bn), archs_AxE, workdir, poll)
+  return files.read_npz(workdir / 'predictions.npz'), poll.count
 
 
 # Evaluations in all, until it stops, and of the rest: blocks of 8 calibrated
@@ -243,11 +265,16 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize('bn', CUTS)
+@pytest.mark.parametrize(
+  'bn',
+  ['batch', pytest.param('running', marks=pytest.mark.slow), 'recalibrate'],
+)
 def test_a_ranking_cut_short_goes_on_to_the_same_end(small, tmp_path, bn):
   total, until, rest = CUTS[bn]
   whole, polls = predict(small, bn, tmp_path / 'whole')
   assert polls == total
+  right_AxI = np.unpackbits(whole['right_AxW'], axis=1, count=30)
+  np.testing.assert_array_equal(right_AxI.mean(axis=1), whole['accuracy_A'])
   with pytest.raises(Stopped):
     predict(small, bn, tmp_path / 'cut', Polls(until))
   part = tmp_path / 'cut' / 'predictions.part.npz'
@@ -264,31 +291,31 @@ def test_a_ranking_cut_short_goes_on_to_the_same_end(small, tmp_path, bn):
 
 
 def test_without_a_warning_little_is_lost(small, tmp_path, monkeypatch):
-  monkeypatch.setattr(ranking, 'SECONDS_BETWEEN_COPIES', -1.0)
+  monkeypatch.setattr(predictions, 'SECONDS_BETWEEN_COPIES', -1.0)
   part, seen = tmp_path / 'predictions.part.npz', []
 
   def poll():
     if part.exists():
-      seen.append((runs.read_npz(part)['hits_AxN'] >= 0).sum())
+      seen.append((files.read_npz(part)['right_AxI'] >= 0).sum())
 
   predict(small, 'batch', tmp_path, Noted(poll))
-  assert seen == [*range(1, 81)]
+  assert seen == [*range(10, 810, 10)]
 
 
 def planted(run, workdir):
-  """A part that claims to have everything, and wrong."""
+  """A part that claims that every image is right."""
   with pytest.raises(Stopped):
     predict(run, 'batch', workdir, Polls(1))
   part = workdir / 'predictions.part.npz'
-  kept = runs.read_npz(part)
-  runs.write_npz(part, kept | {'hits_AxN': np.full((27, 3), 999, np.int32)})
+  kept = files.read_npz(part)
+  files.write_npz(part, kept | {'right_AxI': np.ones((27, 30), np.int8)})
 
 
 def test_a_part_is_believed(small, tmp_path):
   planted(small, tmp_path)
   found, polls = predict(small, 'batch', tmp_path)
   assert polls == 0
-  assert (found['accuracy_A'] == 3 * 999 / 30).all()
+  assert (found['accuracy_A'] == 1).all()
 
 
 def test_a_part_that_has_everything_is_believed_where_calibrated(
@@ -299,9 +326,9 @@ def test_a_part_that_has_everything_is_believed_where_calibrated(
   with pytest.raises(Stopped):
     predict(small, 'recalibrate', tmp_path, Polls(11))
   part = tmp_path / 'predictions.part.npz'
-  kept = runs.read_npz(part)
-  kept['hits_AxN'][kept['hits_AxN'] == evaluation.MISSING] = 0
-  runs.write_npz(part, kept)
+  kept = files.read_npz(part)
+  kept['right_AxI'][kept['right_AxI'] == evaluation.MISSING] = 0
+  files.write_npz(part, kept)
   found, polls = predict(small, 'recalibrate', tmp_path)
   assert polls == 0
   np.testing.assert_array_equal(
@@ -326,8 +353,8 @@ def test_a_part_of_something_else_is_not(small, tmp_path, other):
   if other == 'archs':
     archs_AxE = ARCHS_AxE[::-1].copy()
   polls = Polls()
-  ranking.predict(experiment, state, archs_AxE, tmp_path, polls)
+  predictions.predict(experiment, state, archs_AxE, tmp_path, polls)
   assert polls.count == 81
-  found = runs.read_npz(tmp_path / 'predictions.npz')
-  assert found['accuracy_A'].max() <= 1
+  found = files.read_npz(tmp_path / 'predictions.npz')
+  assert found['accuracy_A'].max() < 1
   np.testing.assert_array_equal(found['archs_AxE'], archs_AxE)

@@ -1,27 +1,35 @@
-"""What holds of every sampler on every space, as a config builds it."""
+"""Every sampler on every space, built from a config, and what holds of all."""
 
 import functools
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sampler_runs
 from flax import struct
-from sampler_runs import DISTINCT, GIVEN, MEMBERS, PAIRS, TAU, UNLISTED, ran
-from test_training import final_state, flags_in, metrics
 
-from jaxnas import build, runs, samplers, spaces, train
+from jaxnas import samplers, spaces, train
+from jaxnas.config import run_folder
+from jaxnas.experiment import build
+from jaxnas.runtime import files
 from jaxnas.samplers.mixture import route as routes
 from jaxnas.training.checkpoint import Checkpoints
+from support import sampler_runs
+from support.many_devices import found_by
+from support.runs import final_state, flags_in, metrics
+from support.sampler_runs import (
+  DISTINCT,
+  DUE,
+  GIVEN,
+  MEMBERS,
+  PAIRS,
+  TAU,
+  UNLISTED,
+  ran,
+)
 
-SCRIPT = Path(sampler_runs.__file__)
 DRAWS = 10_000
 # Run by default; the others have as many programs to compile again.
 FAST = {'digits', 'mobilenet'}
@@ -69,8 +77,8 @@ def test_runs_in_one_program(label, on):
   run = ran(label, on)
   assert len(run.traces) == 1
   if run.sampler.rebuild is not None:
-    assert not samplers.of_archs(run.warm).proposal.built
-    assert samplers.of_archs(run.state).proposal.built
+    assert not samplers.archs_state(run.warm).proposal.built
+    assert samplers.archs_state(run.state).proposal.built
 
 
 @of_every
@@ -83,7 +91,7 @@ def test_a_step_changes_no_shape_of_the_state(label, on):
   )
   assert kinds(first) == kinds(run.warm) == kinds(run.state)
   # Those that listen have heard something.
-  heard = label.partition(',')[0] not in ('uniform', 'fair')
+  heard = label.partition(',')[0] not in ('uniform', 'balanced', 'fair')
   if heard and label != 'importance, data':
     assert changed(first, run.warm) and changed(run.warm, run.state)
 
@@ -117,7 +125,7 @@ def close(logp_A, expected_A):
 @of_exact
 def test_is_its_proposal_times_a_factor_of_the_density(label, on):
   run = ran(label, on)
-  within = samplers.of_archs(run.state)
+  within = samplers.archs_state(run.state)
   alpha_A = sampler_runs.alpha_of(spaces.get(on).size)
   np.testing.assert_allclose(within.alpha_A, alpha_A, rtol=1e-6)
   assert float(within.tau) == TAU
@@ -129,6 +137,30 @@ def test_is_its_proposal_times_a_factor_of_the_density(label, on):
   state = run.state
   state = state._replace(archs=equal) if state is not within else equal
   close(run.log_probs(state)[0], proposal_A)
+
+
+@of([(label, on) for label, on in PAIRS if on not in UNLISTED])
+def test_is_its_proposal_times_the_density_under_itself(label, on):
+  """The self-consistent rule, in the program that has run already."""
+  run, space = ran(label, on), spaces.get(on)
+  given = sampler_runs.experiment(label, debias=True, rule='self_consistent')
+  state = sampler_runs.after_warmup(given, space, run.sampler, run.warm)
+  units_AxD = sampler_runs.units_of(space.size)
+  logp_A, proposal_A = run.log_probs(state)
+  within = samplers.archs_state(state)
+  if (label, on) in EXACT:
+    dense_A = within.alpha_A
+  else:
+    dense_A, proposal_A = within.density, np.zeros(space.size)
+    logp_A = jax.nn.log_softmax(-dense_A / within.tau)
+  p_A = np.exp(np.asarray(logp_A, np.float64))
+  expected_A = units_AxD @ (units_AxD.T @ p_A)
+  np.testing.assert_allclose(dense_A, expected_A, atol=1e-5)
+  close(logp_A, np.asarray(proposal_A) - expected_A / TAU)
+  # It is another one than equation 8 makes.
+  assert changed(state, run.state)
+  run.step(state, DUE)
+  assert len(run.traces) == 1
 
 
 @functools.cache
@@ -207,7 +239,7 @@ class Checkpointed:
   'on',
   [
     pytest.param(on, marks=[] if on in FAST else [pytest.mark.slow])
-    for on in spaces.NAMES
+    for on in spaces.SPACES
   ],
 )
 def test_goes_on_from_a_checkpoint_as_if_nothing_had_happened(tmp_path, on):
@@ -243,32 +275,32 @@ def same(one, other):
 
 
 @pytest.fixture(scope='module')
-def of_four(tmp_path_factory):
-  """Architectures drawn by a process with four devices."""
+def of_four(request, tmp_path_factory):
+  """Architectures drawn by a process with four devices, by some samplers."""
   file = tmp_path_factory.mktemp('devices') / 'drawn.npz'
-  flag = '--xla_force_host_platform_device_count=4'
-  subprocess.run(
-    [sys.executable, SCRIPT, file],
-    check=True,
-    cwd=SCRIPT.parents[1],
-    env={
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'PYTHONPATH': str(SCRIPT.parents[1]),
-      'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flag}',
-    },
-  )
-  found = dict(np.load(file))
-  assert found.pop('devices') == 4
-  return found
+  return found_by(4, 'support.sampler_runs', file, *request.param)
 
 
-@pytest.mark.parametrize('label', DISTINCT)
-def test_four_devices_draw_what_one_draws(of_four, label):
-  """Where the state lies on all of them."""
-  np.testing.assert_array_equal(
-    of_four[label], ran(label, 'digits').archs_TxPxF
-  )
+# The other process compiles all programs once more; variants place their state
+# as the plain samplers do.
+PLAIN = [label for label in DISTINCT if ',' not in label]
+VARIANTS = sorted({*DISTINCT} - {*PLAIN})
+
+
+@pytest.mark.parametrize(
+  'of_four',
+  [
+    pytest.param(PLAIN, id='plain'),
+    pytest.param(VARIANTS, id='variants', marks=pytest.mark.slow),
+  ],
+  indirect=True,
+)
+def test_four_devices_draw_what_one_draws(of_four):
+  """The state lies on all of them."""
+  assert of_four
+  for label, archs_TxPxF in of_four.items():
+    expected = ran(label, 'digits').archs_TxPxF
+    np.testing.assert_array_equal(archs_TxPxF, expected, label)
 
 
 @pytest.mark.slow
@@ -278,11 +310,11 @@ def test_trains_and_is_debiased(tmp_path, label):
   for name, value in sampler_runs.fields(label).items():
     flags += [f'--sampler.{name}', str(value)]
   train.main(flags)
-  experiment = build.experiment(runs.read_config(run))
+  experiment = build.experiment(run_folder.read_config(run))
   paths = 3 if label == 'fair' else 2
   assert experiment.paths == paths
-  assert runs.read_npz(run / 'samples.npz')['samples_A'].sum() == 15 * paths
-  state = samplers.of_archs(final_state(run).sampler)
+  assert files.read_npz(run / 'samples.npz')['samples_A'].sum() == 15 * paths
+  state = samplers.archs_state(final_state(run).sampler)
   assert float(state.tau) == pytest.approx(0.1)
   if experiment.sampler.rewards and label != 'mixture':
     of_rewards = {'boltzmann': 'rewards_A'}.get(label, 'value_N')

@@ -1,21 +1,16 @@
 """Each space trains and ranks through the commands, on a few small images."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnas import (
-  cli,
-  config,
-  density,
-  retrain,
-  runs,
-  spaces,
-  tables,
-  train,
-)
+from jaxnas import config, density, retrain, spaces, train, truth
+from jaxnas.config import files as config_files
+from jaxnas.config import run_folder
+from jaxnas.runtime import errors, files
 from jaxnas.training.checkpoint import Checkpoints
 
 CLASSES, SIZE = 3, 8
@@ -71,21 +66,21 @@ def cells(tmp_path_factory, photos):
 
 
 def last_state(run):
-  from jaxnas import build
+  from jaxnas.experiment import build
 
   with Checkpoints(run / 'checkpoints') as checkpoints:
-    like = build.experiment(runs.read_config(run)).init_state()
+    like = build.experiment(run_folder.read_config(run)).init_state()
     return checkpoints.restore(checkpoints.steps()[-1], like)[0]
 
 
 @pytest.mark.slow
 def test_cells_train_on_streamed_images(cells):
-  predictions = runs.read_npz(cells / 'predictions.npz')
+  predictions = files.read_npz(cells / 'predictions.npz')
   assert predictions['archs_AxE'].shape == (3, 6)
   # Two images of each class are held out.
   hits_A = predictions['accuracy_A'] * 6
   np.testing.assert_allclose(hits_A, hits_A.round(), atol=1e-9)
-  samples = runs.read_npz(cells / 'samples.npz')
+  samples = files.read_npz(cells / 'samples.npz')
   assert samples['samples_A'].shape == (15_625,)
   assert samples['samples_A'].sum() == 6
   summary = json.loads((cells / 'correlation.json').read_text())
@@ -98,7 +93,7 @@ def test_a_streamed_run_resumes_bit_for_bit(
 ):
   import jax
 
-  from jaxnas.training.preemption import Preemption
+  from jaxnas.runtime.preemption import Preemption
 
   words = flags(tmp_path, CELLS, photos)
   asked = []
@@ -116,7 +111,7 @@ def test_a_streamed_run_resumes_bit_for_bit(
     )
     with pytest.raises(SystemExit) as ended:
       train.main(words)
-  assert ended.value.code == cli.STOPPED
+  assert ended.value.code == errors.STOPPED
   folder = tmp_path / 'run'
   with Checkpoints(folder / 'checkpoints') as checkpoints:
     assert checkpoints.steps() == [2]
@@ -146,7 +141,7 @@ def test_an_unreadable_image_is_named_or_replaced(
   assert '--data.on_error skip' in err
   words = flags(tmp_path, CELLS, root, 'skipping')
   assert train.main([*words, '--data.on_error', 'skip']) == 0
-  assert '1 unreadable images were replaced' in capsys.readouterr().out
+  assert '1 unreadable image replaced by' in capsys.readouterr().out
   summary = json.loads((tmp_path / 'skipping/correlation.json').read_text())
   assert summary['skipped_images'] == 1
 
@@ -179,7 +174,7 @@ def test_one_architecture_trains_alone(space, arch, tmp_path, photos, capsys):
   with pytest.raises(SystemExit) as ended:
     retrain.main(['--workdir', run, '--resume', '--all'])
   assert ended.value.code == 2
-  assert f'trains {arch}, not all' in capsys.readouterr().err
+  assert f'trains {arch}, not several' in capsys.readouterr().err
 
 
 @pytest.mark.long
@@ -187,29 +182,29 @@ def test_mobilenet_trains_and_ranks(tmp_path, photos):
   """All 13^21 architectures in one program: minutes of compilation."""
   words = flags(tmp_path, CELLS, photos)
   words += ['--space', 'mobilenet', '--warmup_epochs', '1', '--epochs', '1']
-  words += ['--density.estimator', 'prototypes', '--density.prototypes', '2']
+  words += ['--density.archs', '8', '--density.prototypes', '2']
   assert train.main([*words, '--debias.effective_fraction', '0.9']) == 0
   run = tmp_path / 'run'
   alpha_A = density.read_file(run / 'density.npz')[0].alpha_A
-  assert np.ptp(alpha_A) > 0 and len(alpha_A) == 4096
-  samples_ExO = runs.read_npz(run / 'samples.npz')['samples_ExO']
+  assert np.ptp(alpha_A) > 0 and len(alpha_A) == 8
+  samples_ExO = files.read_npz(run / 'samples.npz')['samples_ExO']
   assert samples_ExO.shape == (21, 13)
   assert (samples_ExO.sum(axis=1) == 6).all()
-  assert runs.read_npz(run / 'predictions.npz')['archs_AxE'].shape == (3, 21)
+  assert files.read_npz(run / 'predictions.npz')['archs_AxE'].shape == (3, 21)
 
 
 BAD = [
-  (['--space', 'mobilenet', '--debias.temperature', '1'],
+  (['--space', 'mobilenet', '--debias.temperature', '1',
+    '--density.estimator', 'kde'],
    'too many for the density of each: set density.estimator prototypes'),
   (['--space', 'mobilenet', '--ranking.archs', 'None'], 'set ranking.archs'),
-  (['--space', 'digits'], 'takes images of 8x8x1; these are 8x8x3'),
   (['--data.size', '10'], 'sides that 4 divides; these are 10x10'),
   (['--data.holdout', '8'], 'class 0 has 8 images'),
   (['--data.train_fraction', '0.5', '--data.holdout', '2'],
    'exclude each other'),
   (['--data.crop_padding', '4'], 'imagenet is cropped at random anyway'),
   (['--data.name', 'digits', '--space', 'digits'],
-   'data.size is of imagenet; data digits does not use it'),
+   'data.size is of data.name imagenet; data.name digits does not use it'),
   (['--data.name', 'imagnet', '--data.size', '224', '--data.workers', '4'],
    'Did you mean imagenet?'),
   (['--supernet.activation', 'relu6'], 'nas_bench_201 has none'),
@@ -226,9 +221,31 @@ def test_bad_input_is_one_line(tmp_path, photos, capsys, more, says):
   assert not (tmp_path / 'run').exists()
 
 
+OTHERS = [
+  {'on_error': 'skip'}, {'workers': 3}, {'dir': 'elsewhere'},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('changed', OTHERS, ids=str)
 def test_where_images_are_and_who_reads_them_is_not_the_experiment(
-  cells, capsys
+  tmp_path, changed
 ):
+  (tmp_path / 'mine.py').write_text(CELLS)
+  given = config_files.load(str(tmp_path / 'mine.py'))
+  run_folder.open_run(tmp_path / 'run', given, resume=False)
+
+  def with_data(**fields):
+    return dataclasses.replace(
+      given, data=dataclasses.replace(given.data, **fields)
+    )
+
+  run_folder.open_run(tmp_path / 'run', with_data(**changed), resume=True)
+  with pytest.raises(ValueError, match=r'data\.size 8, not 12'):
+    run_folder.open_run(tmp_path / 'run', with_data(size=12), resume=True)
+
+
+@pytest.mark.slow
+def test_a_finished_run_finds_its_images_elsewhere(cells, capsys):
   words = ['--workdir', str(cells), '--resume']
   assert train.main([*words, '--data.on_error', 'skip']) == 0
   assert train.main([*words, '--data.workers', '3']) == 0
@@ -262,7 +279,7 @@ def test_a_truth_of_other_images_is_refused(
 def test_the_truth_follows_the_data_set(data_folder):
   space = spaces.get('nas_bench_201')
   best = {
-    images: tables.load(
+    images: truth.load(
       space, data_folder / 'nas_bench_201.npz', images
     ).accuracy_A.max()
     for images in ('cifar10', 'cifar100', 'imagenet16_120')
@@ -276,7 +293,8 @@ def test_the_truth_follows_the_data_set(data_folder):
 def test_the_activation_of_blocks_is_an_option(activation):
   import jax
 
-  from jaxnas import build, supernets
+  from jaxnas import supernets
+  from jaxnas.experiment import build
 
   space = spaces.get('digits')
   arch = (1, 2, 1, 2)

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_training import final_state, flags_in
 
 from jaxnas import spaces, supernets, train
 from jaxnas.data import importance as images
 from jaxnas.samplers.base import Feedback
 from jaxnas.samplers.importance import importance
 from jaxnas.samplers.uniform import uniform
+from support.runs import final_state, flags_in
 
 DIGITS = spaces.get('digits')
 

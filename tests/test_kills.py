@@ -1,4 +1,4 @@
-"""What is killed at any moment, and goes on, ends as if it had not been.
+"""Commands that are killed at any moment go on and end as if never killed.
 
 Three kills a command; `JAXNAS_KILLS=20 pytest -m slow tests/test_kills.py -s`
 for more, and to see at which moments they fell.
@@ -9,15 +9,17 @@ import dataclasses
 import json
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
-import children
 import pytest
-import small_run
 
-from jaxnas import runs
+from jaxnas.runtime import files
+from support import commands, small_run
+from support.runs import rows
 
 pytestmark = pytest.mark.slow
 
@@ -35,16 +37,8 @@ def arrays(file):
     return None
   return {
     name: (array.dtype.str, array.shape, array.tobytes())
-    for name, array in runs.read_npz(file).items()
+    for name, array in files.read_npz(file).items()
   }
-
-
-def rows(file):
-  """But for times."""
-  return [
-    {key: value for key, value in row.items() if key != 'images_per_s'}
-    for row in runs.read_rows(file, {})
-  ]
 
 
 def states(folder):
@@ -55,11 +49,11 @@ def states(folder):
   }
 
 
-def facts(file, *without):
+def metadata(file, *without):
   if not file.exists():
     return None
   values = json.loads(file.read_text())
-  return {key: values[key] for key in values if key not in without}
+  return {k: values[k] for k in values if k not in (*without, 'seal')}
 
 
 def result(run: Path):
@@ -78,10 +72,12 @@ def result(run: Path):
       for name in CHECKPOINTS
       for folder in sorted(run.rglob(name))
     },
-    'correlation': facts(run / 'correlation.json'),
-    'best': facts(run / 'search' / 'best.json', 'command', 'cpus', 'platform'),
-    'table': facts(run / 'table.json', 'command'),
-    'result': facts(run / 'result.json', 'command'),
+    'correlation': metadata(run / 'correlation.json'),
+    'best': metadata(
+      run / 'search' / 'best.json', 'command', 'cpus', 'platform'
+    ),
+    'table': metadata(run / 'table.json', 'command'),
+    'result': metadata(run / 'result.json', 'command'),
   }
 
 
@@ -187,7 +183,7 @@ NAMES = (
 
 
 def moment(run: Path) -> str:
-  """What a run was at."""
+  """Returns how far a run has come, read from its files."""
   if not run.exists():
     return 'start'
   for pattern, name in (
@@ -208,7 +204,7 @@ def test_killed_at_any_moment_it_ends_the_same(cases, name, tmp_path):
   case, rng = cases[name], random.Random(f'kills of {name}')
   log = tmp_path / 'log'
   whole = tmp_path / 'whole'
-  ended = children.run(case.command, case.argv(whole), log)
+  ended = commands.run(case.command, case.argv(whole), log)
   assert ended.code == 0, log.read_text()
   expected = result(whole)
   assert any(expected.values())
@@ -217,15 +213,15 @@ def test_killed_at_any_moment_it_ends_the_same(cases, name, tmp_path):
   for attempt in range(10 * KILLS):
     run, killed_here = tmp_path / f'run_{attempt}', 0
     while True:
-      number = rng.choice(children.SIGNALS)
+      number = rng.choice(commands.SIGNALS)
       more = kills < KILLS and killed_here < AT_ONCE
       after_s = rng.uniform(0, longest_s) if more else None
-      ended = children.run(case.command, case.argv(run), log, after_s, number)
+      ended = commands.run(case.command, case.argv(run), log, after_s, number)
       if ended.number is not None:
         kills, killed_here = kills + 1, killed_here + 1
         moments[moment(run)] += 1
         codes[ended.code] += 1
-        assert ended.code in (-number, 143, 0, 1), log.read_text()
+        assert ended.code in (-number, 128 + number, 0, 1), log.read_text()
       elif ended.code == 0 and after_s is not None:
         longest_s = min(longest_s, ended.wall_s)
       if ended.code == 0:
@@ -243,7 +239,7 @@ LONGER = ('--epochs', '20', '--checkpoint.every_epochs', '21')
 
 
 def writes(pattern):
-  """Of a run: whether there is such a file."""
+  """Returns a function of a run folder: True once such a file is there."""
   return lambda run: any(run.glob(pattern))
 
 
@@ -257,7 +253,7 @@ def debiases(run):
   ('when', 'number', 'code', 'more'),
   [
     (writes('checkpoints/*.orbax-checkpoint-tmp*'), SIGKILL, -SIGKILL, ()),
-    (writes('density.npz.part'), SIGKILL, -SIGKILL, ()),
+    (writes('.density.npz.*.part'), SIGKILL, -SIGKILL, ()),
     # What it saves then, a run that is not stopped never has.
     (debiases, SIGTERM, 143, LONGER),
   ],
@@ -271,8 +267,8 @@ def test_killed_when_it_writes_it_ends_the_same(
 
   case, log = dataclasses.replace(cases['train'], start=begun), tmp_path / 'log'
   whole, run = tmp_path / 'whole', tmp_path / 'run'
-  assert children.run('train', case.argv(whole), log).code == 0
-  ended = children.run(
+  assert commands.run('train', case.argv(whole), log).code == 0
+  ended = commands.run(
     'train',
     case.argv(run),
     log,
@@ -280,10 +276,32 @@ def test_killed_when_it_writes_it_ends_the_same(
     when=lambda: when(run),
   )
   assert ended.code == code, log.read_text()
-  assert children.run('train', case.argv(run), log).code == 0, log.read_text()
+  assert commands.run('train', case.argv(run), log).code == 0, log.read_text()
   ours, theirs = result(run), result(whole)
   assert_the_same(ours, theirs, log)
   assert len(ours['checkpoints']) == len(theirs['checkpoints']) + bool(more)
+
+
+def test_suspended_it_keeps_its_folder_and_ends_the_same(cases, tmp_path):
+  def begun(run):
+    return [*cases['train'].start(run), *LONGER]
+
+  case, log = dataclasses.replace(cases['train'], start=begun), tmp_path / 'log'
+  whole, run, refused = tmp_path / 'whole', tmp_path / 'run', []
+
+  def suspend():
+    if not refused and debiases(run):
+      pid = json.loads((run / '.lock').read_text())['pid']
+      os.kill(pid, SIGSTOP)
+      refused.append(commands.run('train', case.argv(run), log).code)
+      os.kill(pid, SIGCONT)
+    return False
+
+  assert commands.run('train', case.argv(whole), log).code == 0
+  ended = commands.run('train', case.argv(run), log, when=suspend)
+  assert ended.code == 0 and refused == [2], log.read_text()
+  assert 'is in use by process' in log.read_text()
+  assert_the_same(result(run), result(whole), log)
 
 
 def test_the_same_seed_gives_the_same_bits(cases, tmp_path):
@@ -292,18 +310,20 @@ def test_the_same_seed_gives_the_same_bits(cases, tmp_path):
   one, other = tmp_path / 'one', tmp_path / 'other'
   for run, more in ((one, []), (other, ['--deterministic'])):
     argv = [*case.argv(run), *more]
-    assert children.run('train', argv, log).code == 0, log.read_text()
+    assert commands.run('train', argv, log).code == 0, log.read_text()
   assert result(one) == result(other)
 
 
-def test_a_second_signal_ends_at_once():
-  from jaxnas.training.preemption import Preemption
+SIGNALLED_TWICE = """
+import os, signal
+from jaxnas.runtime.preemption import Preemption
+with Preemption() as preemption:
+  os.kill(os.getpid(), signal.SIGTERM)
+  assert preemption.requested
+  os.kill(os.getpid(), signal.SIGINT)
+"""
 
-  pid = os.fork()
-  if pid == 0:
-    with Preemption() as preemption:
-      os.kill(os.getpid(), children.signal.SIGTERM)
-      assert preemption.requested
-      os.kill(os.getpid(), children.signal.SIGINT)
-      os._exit(0)
-  assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+
+def test_a_second_signal_ends_at_once():
+  ended = subprocess.run([sys.executable, '-c', SIGNALLED_TWICE])
+  assert ended.returncode == 130

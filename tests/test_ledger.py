@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxnas import ledger
+from jaxnas.runtime import ledger
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def clock(monkeypatch):
       self.now_s += seconds
 
   clock = Clock()
-  monkeypatch.setattr(ledger.time, 'monotonic', lambda: clock.now_s)
+  monkeypatch.setattr(ledger.time, 'monotonic', lambda: clock.now_s, 'run')
   return clock
 
 
@@ -32,13 +32,13 @@ def test_the_innermost_part_counts_and_all_add_up(tmp_path, clock):
       clock.pass_s(3)
       yield 'images'
 
-  with ledger.Ledger(tmp_path / 'ledger.json', clock.now_s) as book:
+  with ledger.Ledger(tmp_path / 'ledger.json', clock.now_s, 'run') as book:
     clock.pass_s(5)
-    with book.of('train'):
+    with book.part('train'):
       clock.pass_s(2)
       inputs = book.waiting(feed())
       assert next(inputs) == next(inputs) == 'images'
-      with book.of('checkpoint'):
+      with book.part('checkpoint'):
         clock.pass_s(1)
       clock.pass_s(7)
     inputs.close()
@@ -52,8 +52,8 @@ def test_the_innermost_part_counts_and_all_add_up(tmp_path, clock):
 
 
 def test_programs_traced_within_others_count_once(tmp_path, clock):
-  book = ledger.Ledger(tmp_path / 'ledger.json', clock.now_s)
-  with book.of('train'):
+  book = ledger.Ledger(tmp_path / 'ledger.json', clock.now_s, 'run')
+  with book.part('train'):
     clock.pass_s(4)
     book.compiled('/jax/core/compile/jaxpr_trace_duration', 3.0)
     clock.pass_s(1)
@@ -69,23 +69,23 @@ def test_what_a_killed_process_did_after_its_checkpoint_is_lost(
   tmp_path, clock
 ):
   file = tmp_path / 'ledger.json'
-  book = ledger.Ledger(file, clock.now_s)
+  book = ledger.Ledger(file, clock.now_s, 'run')
   clock.pass_s(1)
-  with book.of('train'):
+  with book.part('train'):
     clock.pass_s(10)
     book.saved(100)
     clock.pass_s(4)
-    with book.of('density'):
+    with book.part('density'):
       clock.pass_s(2)
     book.save()
     clock.pass_s(9)  # Killed: nobody knows of these.
-  again = ledger.Ledger(file, clock.now_s)
+  again = ledger.Ledger(file, clock.now_s, 'run')
   clock.pass_s(3)
   again.restarted(100)
   again.save()
   assert spent(again) == {'init': 4, 'train': 10, 'lost': 6}
   assert json.loads(file.read_text())['processes'] == 2
   # Of a checkpoint that it knows nothing of nothing is lost.
-  other = ledger.Ledger(file, clock.now_s)
+  other = ledger.Ledger(file, clock.now_s, 'run')
   other.restarted(7)
   assert spent(other) == spent(again)

@@ -1,4 +1,4 @@
-"""What limits allow, against enumeration, also of spaces taken as too large."""
+"""Limits against enumeration, also on spaces that count as too large for it."""
 
 import dataclasses
 
@@ -14,8 +14,9 @@ from jaxnas.searchers.limits import (
   cheapest,
   check,
   costs,
+  extremes,
   feasible,
-  most,
+  idle,
 )
 from jaxnas.spaces import Costs, Space
 from jaxnas.spaces.chain import Block, Stage, chain
@@ -137,11 +138,11 @@ def test_cheapest_equals_the_loop(space):
 def test_what_is_attainable_needs_no_list(space, monkeypatch):
   expected = cheapest_by_loops(space)
   dearest_2 = costs(space, space.enumerate()).max(axis=0)
-  np.testing.assert_array_equal(most(space), dearest_2)
+  np.testing.assert_array_equal(extremes(space)[1], dearest_2)
   monkeypatch.setattr(spaces.base, 'LARGEST_ENUMERATION', 10)
   assert not space.enumerable
   assert cheapest(space).tolist() == expected
-  np.testing.assert_array_equal(most(space), dearest_2)
+  np.testing.assert_array_equal(extremes(space)[1], dearest_2)
 
 
 @pytest.mark.parametrize(
@@ -284,4 +285,17 @@ def test_too_large_to_list_names_the_way_out():
 def test_limits_are_data():
   limits = Limits(max_params=5)
   assert limits.any and not Limits().any
-  assert dataclasses.asdict(limits) == {'max_params': 5, 'max_macs': None}
+  assert dataclasses.asdict(limits) == {
+    'max_params': 5, 'max_macs': None, 'max_cost': None, 'table': None,
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize('space', [TRADE, *ENUMERABLE], ids=lambda s: s.name)
+def test_a_limit_that_excludes_nothing_says_so(space):
+  params, macs = map(int, extremes(space)[1])
+  assert idle(space, Limits()) == []
+  assert idle(space, Limits(params - 1, macs - 1)) == []
+  (of_params,) = idle(space, Limits(params, macs - 1))
+  assert of_params.startswith('--max_params') and f'{params:,}' in of_params
+  (of_macs,) = idle(space, Limits(None, macs))
+  assert of_macs.startswith('--max_macs') and f'{macs:,}' in of_macs

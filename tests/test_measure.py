@@ -7,22 +7,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from jaxnas import (
-  build,
-  cli,
-  config,
-  density,
-  density_config,
-  figures,
-  measure,
-  measure_flags,
-  runs,
-  spaces,
-  streams,
-  train,
-  trained,
-)
-from jaxnas.training import preemption
+from jaxnas import config, density, measure, spaces, train
+from jaxnas.config import run_flags, run_folder
+from jaxnas.config.flags import parse
+from jaxnas.experiment import build, densities, measuring, trained
+from jaxnas.report import figures, text
+from jaxnas.runtime import errors, files, preemption
+from jaxnas.runtime.rng import generator
 from jaxnas.training.checkpoint import Checkpoints
 
 DIGITS = spaces.get('digits')
@@ -62,7 +53,7 @@ def call(run, workdir, *more):
 
 def untrained(folder, given, *, save=True):
   """A run directory as `train` leaves it before the first step."""
-  runs.open_run(folder, given, resume=False)
+  run_folder.open_run(folder, given, resume=False)
   if save:
     with Checkpoints(folder / 'checkpoints') as checkpoints:
       checkpoints.save(build.experiment(given).init_state(), {})
@@ -71,14 +62,14 @@ def untrained(folder, given, *, save=True):
 
 def final(run, **fields):
   """The run's last weights on the held-out images, and its config."""
-  given = runs.read_config(run)
+  given = run_folder.read_config(run)
   given = dataclasses.replace(
     given.undebiased(), density=config.Density(**fields)
   )
   experiment = build.experiment(given)
   state = trained.newest(experiment, run)
   assert int(state.step) == 10
-  return density_config.subject(experiment, state), given
+  return densities.snapshot(experiment, state), given
 
 
 def test_all_measures_in_one_call(run, capsys, monkeypatch):
@@ -97,8 +88,8 @@ def test_all_measures_in_one_call(run, capsys, monkeypatch):
   alphas = {}
   for name in ALL:
     tensors = LINEAR if name == 'gradient' else None
-    subject, given = final(run, batch_size=50, measure=name, tensors=tensors)
-    expected = density_config.estimate(given, subject)
+    snapshot, given = final(run, batch_size=50, measure=name, tensors=tensors)
+    expected = densities.estimate(given.density, snapshot)
     file = workdir / f'density-{name}-inverse_mean_distance.npz'
     saved = density.load(file, DIGITS.enumerate())
     np.testing.assert_allclose(saved.alpha_A, expected.alpha_A, rtol=1e-5)
@@ -110,7 +101,7 @@ def test_all_measures_in_one_call(run, capsys, monkeypatch):
     for figure in ('density.png', f'distances-{name}.png'):
       assert imread(workdir / figure).std() > 0.05
     low, high = saved.alpha_A.min(), saved.alpha_A.max()
-    assert f'{low:.4g} to {high:.4g}' in out
+    assert f'{text.aligned(low)} to {text.aligned(high)}' in out
     best = DIGITS.format(saved.archs_AxE[saved.alpha_A.argmax()])
     assert f'1   {best}' in out
   assert len({*map(bytes, alphas.values())}) == len(ALL)
@@ -134,10 +125,10 @@ def test_kde_with_settings_of_its_own_beside_another_density(
     run, tmp_path, '--measure', 'gradient', '--estimator', 'kde',
     '--density.bandwidth', '0.5', '--density.tensors', 'deep', *images,
   )  # fmt: skip
-  subject, _ = final(run, batches=3, batch_size=20)
-  net, params, archs_AxE, *_ = subject
-  compared = density.gradient(net, params, archs_AxE, tensor_set='deep')
-  expected = density.estimate(subject, compared, 'kde', bandwidth=0.5)
+  snapshot, _ = final(run, batches=3, batch_size=20)
+  net, params, archs_AxE, *_ = snapshot
+  compared = density.gradient(net, params, archs_AxE, tensors='deep')
+  expected = density.estimate(snapshot, compared, 'kde', bandwidth=0.5)
   saved = density.load(tmp_path / 'density-gradient-kde.npz', archs_AxE)
   np.testing.assert_array_equal(saved.alpha_A, expected.alpha_A)
   out = capsys.readouterr().out
@@ -150,13 +141,13 @@ def test_a_saved_density_is_one_that_a_run_takes(run, tmp_path):
   call(run, tmp_path, '--measure', 'functional')
   file = tmp_path / 'density-functional-inverse_mean_distance.npz'
   given = dataclasses.replace(
-    runs.read_config(run), density=config.Density(file=str(file))
+    run_folder.read_config(run), density=config.Density(file=str(file))
   )
   build.experiment(given)
   # However the config would have estimated one.
   (tmp_path / 'mine.py').write_text(TINY)
   flags = ['--config', str(tmp_path / 'mine.py'), '--density.file', str(file)]
-  parsed = cli.parse(train.Train, flags).experiment
+  parsed = parse(train.Train, flags).experiment
   assert parsed.density == config.Density(file=str(file))
   call(run, tmp_path, '--measure', 'functional', '--archs', '80')
   with pytest.raises(ValueError, match='of 80 architectures'):
@@ -171,31 +162,34 @@ def test_some_architectures_have_no_density_of_all_beside_them(
   call(run, tmp_path, '--archs', '7', '--measure', 'functional')
   out = capsys.readouterr().out
   assert 'Spearman' not in out and '...' not in out
-  saved, facts = density.read_file(
+  saved, metadata = density.read_file(
     tmp_path / 'density-functional-inverse_mean_distance.npz'
   )
-  assert facts['step'] == 10 and facts['density']['measure'] == 'functional'
+  assert (
+    metadata['step'] == 10 and metadata['density']['measure'] == 'functional'
+  )
   assert all(DIGITS.format(arch_E) in out for arch_E in saved.archs_AxE)
   np.testing.assert_array_equal(
-    saved.archs_AxE, measure.choose(DIGITS, 7, runs.read_config(run).seed)
+    saved.archs_AxE,
+    measuring.choose(DIGITS, 7, run_folder.read_config(run).seed),
   )
 
 
 def test_architectures_are_chosen_once_and_for_good():
   np.testing.assert_array_equal(
-    measure.choose(DIGITS, None, 0), DIGITS.enumerate()
+    measuring.choose(DIGITS, None, 0), DIGITS.enumerate()
   )
   np.testing.assert_array_equal(
-    measure.choose(DIGITS, 81, 3), DIGITS.enumerate()
+    measuring.choose(DIGITS, 81, 3), DIGITS.enumerate()
   )
-  some = [measure.choose(DIGITS, 40, seed) for seed in (0, 0, 1)]
-  np.testing.assert_array_equal(some[0], some[1])
-  assert not np.array_equal(some[0], some[2])
-  assert len(np.unique(some[0], axis=0)) == 40
+  subset = [measuring.choose(DIGITS, 40, seed) for seed in (0, 0, 1)]
+  np.testing.assert_array_equal(subset[0], subset[1])
+  assert not np.array_equal(subset[0], subset[2])
+  assert len(np.unique(subset[0], axis=0)) == 40
   mobilenet = spaces.get('mobilenet')
-  archs_AxE = measure.choose(mobilenet, 5, 2)
+  archs_AxE = measuring.choose(mobilenet, 5, 2)
   np.testing.assert_array_equal(
-    archs_AxE, mobilenet.random(streams.rng(2, 'measure'), 5)
+    archs_AxE, mobilenet.random(generator(2, 'measure'), 5)
   )
 
 
@@ -275,15 +269,14 @@ def test_fields_of_training_alone_are_not_taken(run, name, capsys):
   ids=['prototypes', 'file', 'representational'],
 )
 def test_an_unfinished_run_whatever_its_own_density(tmp_path, fields, capsys):
-  candidates = 4 if 'estimator' in fields else config.Debias.candidates
   given = config.Config(
-    debias=config.Debias(effective_fraction=0.5, candidates=candidates),
+    debias=config.Debias(effective_fraction=0.5),
     density=config.Density(**fields),
   )
   if 'file' in fields:
     # Its state is that of any run that lists its architectures.
     untrained(tmp_path / 'run', config.Config())
-    runs.write_text(tmp_path / 'run' / 'config.json', config.to_json(given))
+    files.write_text(tmp_path / 'run' / 'config.json', config.to_json(given))
   else:
     untrained(tmp_path / 'run', given)
   call(
@@ -291,7 +284,9 @@ def test_an_unfinished_run_whatever_its_own_density(tmp_path, fields, capsys):
     '--density.batch_size', '50',
   )  # fmt: skip
   assert 'is at step 0 of 210' in capsys.readouterr().out
-  args, _ = measure_flags.parse(['--run', str(tmp_path / 'run')], '')
+  args, _ = run_flags.parse(
+    measure.as_in_run, ['--run', str(tmp_path / 'run')], ''
+  )
   assert args.estimator == 'inverse_mean_distance'
   assert args.measure == (given.density.measure,)
   assert args.density.tensors == given.density.tensors
@@ -299,23 +294,21 @@ def test_an_unfinished_run_whatever_its_own_density(tmp_path, fields, capsys):
 
 
 def test_fields_follow_their_measure(run):
-  args, given = measure_flags.parse(
+  args, given = run_flags.parse(
+    measure.as_in_run,
     ['--run', str(run), '--measure', 'functional', 'gradient',
      'representational', '--density.layers', 'head'],
     '',
   )  # fmt: skip
-  configs = measure_flags.configs_of(args, given)
-  assert list(configs) == ['functional', 'gradient', 'representational']
-  tensors_layers = [
-    (each.density.tensors, each.density.layers) for each in configs.values()
-  ]
+  asked = measure.asked(args, given)
+  assert list(asked) == ['functional', 'gradient', 'representational']
+  tensors_layers = [(each.tensors, each.layers) for each in asked.values()]
   assert tensors_layers == [(None, None), (LINEAR, None), (None, 'head')]
-  assert {each.density.batch_size for each in configs.values()} == {50}
-  assert not any(each.debiases for each in configs.values())
+  assert {each.batch_size for each in asked.values()} == {50}
 
 
 def test_a_large_matrix_is_not_drawn(run, tmp_path, capsys, monkeypatch):
-  monkeypatch.setattr(measure, 'DRAWN', 80)
+  monkeypatch.setattr(measuring, 'DRAWN', 80)
   call(run, tmp_path, '--measure', 'encoding')
   assert not (tmp_path / 'distances-encoding.png').exists()
   assert '81 architectures are many' in capsys.readouterr().out
@@ -332,12 +325,12 @@ def test_a_signal_stops_and_keeps_what_is_done(
 ):
   def check(self):
     if (tmp_path / 'density-encoding-inverse_mean_distance.npz').exists():
-      raise preemption.Stopped
+      raise errors.Stopped
 
   monkeypatch.setattr(preemption.Preemption, 'check', check)
   with pytest.raises(SystemExit) as ended:
     call(run, tmp_path, '--measure', 'encoding', 'functional')
-  assert ended.value.code == cli.STOPPED
+  assert ended.value.code == errors.STOPPED
   err = capsys.readouterr().err
   assert 'keeps the densities' in err and '--resume' not in err
   assert len([*tmp_path.glob('*.npz')]) == 1
@@ -353,6 +346,7 @@ def test_densities_of_other_images_or_steps_are_left_out(run, tmp_path, capsys):
   (tmp_path / 'density-broken-kde.npz').write_bytes(b'PK')
   call(run, tmp_path, '--measure', 'functional')
   out = capsys.readouterr().out.replace('\n', ' ')
-  assert 'density-encoding-inverse_mean_distance.npz is of another step' in out
+  other = 'density-encoding-inverse_mean_distance.npz: it is the result of'
+  assert other in out
   assert 'left out' in out and 'density-broken-kde.npz is not a readable' in out
   assert '1   functional' in out and '2   run at step 5' in out

@@ -1,17 +1,17 @@
-"""What is read of real supernets, through their parts and through the whole."""
+"""Features of real supernets, read through their parts and whole."""
 
 import dataclasses
 import functools
 
-import digits_net
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from digits_net import DIGITS
 
 from jaxnas import density, spaces, supernets
 from jaxnas.density import features
+from support import small_net
+from support.small_run import SPACE
 
 READOUTS = {
   'gradients': features.Gradients(('head/conv/kernel', 'head/linear/kernel')),
@@ -19,21 +19,21 @@ READOUTS = {
 }
 
 
-def matrix_of(subject, measure):
+def matrix_of(snapshot, measure):
   """Every distance between the subject's architectures."""
-  features = density.gather(subject, measure)
+  features = density.gather(snapshot, measure)
   return density.matrix(measure.distance, features)
 
 
-def gathered(subject, readout):
+def gathered(snapshot, readout):
   """Every architecture's features, each counted once."""
   out, seen = {}, []
-  for block in features.read(*subject, readout):
+  for block in features.read(*snapshot, readout):
     seen += block.indices_C[block.real_C].tolist()
     for name, values in block.values.items():
-      out.setdefault(name, np.empty((81, *values.shape[1:])))
+      out.setdefault(name, np.empty((SPACE.size, *values.shape[1:])))
       out[name][block.indices_C] = values
-  assert sorted(seen) == [*range(81)]
+  assert sorted(seen) == [*range(SPACE.size)]
   return out
 
 
@@ -43,8 +43,8 @@ def twice():
 
   @functools.cache
   def of(name):
-    nets = None, digits_net.Whole(DIGITS)
-    return [gathered(digits_net.subject(net), READOUTS[name]) for net in nets]
+    nets = None, small_net.Whole(SPACE)
+    return [gathered(small_net.snapshot(net), READOUTS[name]) for net in nets]
 
   return of
 
@@ -61,24 +61,24 @@ def test_the_head_alone_reads_what_the_whole_net_reads(twice, name):
 
 def test_representations_of_all_are_as_alike_by_both_ways(twice):
   """CKA of all pairs, and the density that needs none."""
-  subject = digits_net.subject()
-  measure = density.representational(subject.net, layers='head,head/linear')
+  snapshot = small_net.snapshot()
+  measure = density.representational(snapshot.net, layers='head,head/linear')
   by_head, by_whole = (
     np.mean([1 - f_AxD @ f_AxD.T for f_AxD in read.values()], axis=0)
     for read in twice('activations')
   )
   np.testing.assert_allclose(by_head, by_whole, atol=1e-5)
-  np.testing.assert_allclose(matrix_of(subject, measure), by_whole, atol=1e-5)
+  np.testing.assert_allclose(matrix_of(snapshot, measure), by_whole, atol=1e-5)
   np.testing.assert_allclose(
-    density.estimate(subject, measure).alpha_A,
-    80 / by_whole.sum(axis=1),
+    density.estimate(snapshot, measure).alpha_A,
+    (SPACE.size - 1) / by_whole.sum(axis=1),
     rtol=1e-4,
   )
 
 
 # One cell a stage and four blocks, to trace in less time.
 SPACES = (
-  DIGITS,
+  spaces.get('digits'),
   dataclasses.replace(
     spaces.get('nas_bench_201'), image_shape=(8, 8, 3), channels=4, cells=1
   ),
@@ -105,7 +105,7 @@ def test_every_space_is_read_as_much_as_is_said(space):
     (features.Activations(net.layers), net.layers),
     (features.Activations(net.layers, unbiased=True), net.layers),
     (features.Outputs(), ['outputs']),
-  )[: 3 if space is DIGITS else 1]:
+  )[: 3 if space is SPACES[0] else 1]:
     shapes = jax.eval_shape(
       lambda params, readout=readout: readout(forward, params, x, y), params
     )

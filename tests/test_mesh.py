@@ -4,46 +4,28 @@ All devices are this machine's, in one child process.
 """
 
 import dataclasses
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
-import mesh_runs
 import numpy as np
 import pytest
-from mesh_runs import CASES
 
-from jaxnas import build, spaces
+from jaxnas import spaces
 from jaxnas.config import Config, Data, Mesh, Sampler, Supernet
+from jaxnas.config.validation import validate
+from jaxnas.experiment import build, sampling
 from jaxnas.training import mesh
-from jaxnas.validation import validate
-
-SCRIPT = Path(mesh_runs.__file__)
+from support import mesh_runs
+from support.many_devices import found_by
+from support.mesh_runs import CASES
 
 
 def found_by_eight(file, *cases):
-  flags = [
-    '--xla_force_host_platform_device_count=8',
+  quickly = (
     # Programs run for a blink: what counts is how long they take to compile.
     '--xla_backend_optimization_level=0',
     '--xla_llvm_disable_expensive_passes=true',
-  ]
-  subprocess.run(
-    [sys.executable, SCRIPT, file, *cases],
-    check=True,
-    cwd=SCRIPT.parents[1],
-    env={
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'PYTHONPATH': str(SCRIPT.parents[1]),
-      'XLA_FLAGS': ' '.join([os.environ.get('XLA_FLAGS', ''), *flags]),
-    },
   )
-  found = dict(np.load(file))
-  assert found.pop('devices') == 8
-  return found
+  return found_by(8, 'support.mesh_runs', file, *cases, flags=quickly)
 
 
 @pytest.fixture(scope='module')
@@ -72,18 +54,23 @@ def check(found, case):
   _, (first, *others) = CASES[case]
   one = of(found, case, *first)
   assert not one.pop('collectives').size
+  assert one.pop('whole').size
   assert np.isfinite(one['metrics']).all()
   for shape in others:
     many = of(found, case, *shape)
     collectives = many.pop('collectives').tolist()
+    # Where devices share a batch, none has all of its images.
+    assert bool(many.pop('whole').size) == (shape[0] == 1), shape
     assert one.keys() == many.keys()
     if case != 'synchronised':
-      # That of gradients, and none of normalisation or of images.
-      assert collectives == ['all-reduce 1'], shape
+      # That of gradients, and none of normalisation or of images; a teacher has
+      # one of its own.
+      count = 2 if case == 'distilled' else 1
+      assert collectives == [f'all-reduce {count}'], shape
     for key, value in one.items():
       if np.issubdtype(value.dtype, np.integer):
         np.testing.assert_array_equal(many[key], value, err_msg=key)
-      elif case in spaces.NAMES:
+      elif case in spaces.SPACES:
         # Rounding grows with depth; a wrong gradient is off by more.
         off = np.linalg.norm(many[key] - value)
         assert off <= 0.01 * np.linalg.norm(value), (shape, key)
@@ -105,7 +92,7 @@ def test_the_same_run_with_feedback_and_shared_statistics(more, case):
   check(more, case)
 
 
-@pytest.mark.parametrize('on', spaces.NAMES)
+@pytest.mark.parametrize('on', spaces.SPACES)
 @pytest.mark.slow
 def test_any_number_of_devices_draws_the_same_architectures(found, on):
   archs_TxPxE = found[f'{on} 1']
@@ -123,10 +110,10 @@ def test_one_device_needs_no_mesh():
 @pytest.mark.parametrize(
   ('mesh', 'groups', 'says'),
   [
-    (Mesh(data=3), 1, 'does not divide into mesh.data 3 equal parts'),
+    (Mesh(data=3), 1, 'into mesh.data 3 equal parts; 63 or 66 does'),
     (Mesh(), 5, 'does not divide into supernet.bn_groups 5 equal parts'),
     (Mesh(), 64, 'have 1 image each; statistics need 2'),
-    (Mesh(data=2, paths=2), 1, 'needs at least as many supernet.bn_groups'),
+    (Mesh(data=2, paths=2), 1, 'give supernet.bn_groups 2 and sampler.paths 2'),
     (Mesh(data=4), 6, 'one must be a multiple of the other'),
   ],
 )
@@ -139,14 +126,14 @@ def test_what_does_not_divide_is_refused(mesh, groups, says):
 def test_paths_that_a_mesh_cannot_share_are_refused():
   given = Config(mesh=Mesh(paths=2), sampler=Sampler(name='fair'))
   with pytest.raises(ValueError, match='does not divide the 3 architectures'):
-    build.check_paths(given, 3)
+    sampling.check_paths(given, 3)
   with pytest.raises(ValueError, match='architectures alone are trained'):
     build.stand_alone(dataclasses.replace(given), None)
 
 
 def test_processes_share_a_batch_by_its_rows():
   devices = np.array(jax.devices()).reshape(1, 1, 1)
-  layout = mesh.Layout(
+  layout = mesh.DeviceLayout(
     jax.sharding.Mesh(devices, ('paths', *mesh.IMAGES)), mesh.Groups()
   )
   assert layout.share(6) == range(6)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from sampler_runs import QUICKLY
 
 from jaxnas import samplers, spaces, supernets
 from jaxnas.samplers.base import Feedback
 from jaxnas.samplers.mixture import route as routes
 from jaxnas.spaces.chain import Block, Stage, chain
 from jaxnas.supernets.mixture import Mixture
+from support.sampler_runs import QUICKLY
 
 DIGITS = spaces.get('digits')
 POOLING = spaces.get('pooling')
@@ -214,10 +214,10 @@ def test_the_state_of_what_draws_architectures_within_and_alone():
   within = samplers.mixture(
     archs, DIGITS, members=2, warmup_steps=0, steps=10
   ).init()
-  assert samplers.of_archs(within) is within.archs
+  assert samplers.archs_state(within) is within.archs
   assert isinstance(within.archs, samplers.DebiasedState)
-  assert samplers.of_archs(within.archs) is within.archs
-  assert samplers.of_archs(()) == ()
+  assert samplers.archs_state(within.archs) is within.archs
+  assert samplers.archs_state(()) == ()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
-"""What is in C++ against XLA's, and what happens without a compiler."""
+"""The C++ kernels against XLA's, and without a compiler."""
 
+import errno
 import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -9,13 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.core.meta import unbox
 
-from jaxnas.density import rows
-from jaxnas.nn import convolutions, maps, native
+from jaxnas.nn import convolutions, maps
 from jaxnas.nn.blocks import InvertedResidual
-from jaxnas.nn.layers import ACTIVATIONS, Conv, Groups, Norm, Pointwise
-from jaxnas.nn.native import dense, library, unit_sum, unwritten
-from jaxnas.nn.native.middle import KERNELS
+from jaxnas.nn.cpu import native
+from jaxnas.nn.cpu.native import dense, library, unwritten
+from jaxnas.nn.cpu.native.middle import KERNELS
+from jaxnas.nn.layers import Conv, Groups, Norm, Pointwise
+from jaxnas.nn.normalising import ACTIVATIONS
 
 COMPILED = pytest.mark.skipif(
   not library.available('dense'), reason='no C++ compiler'
@@ -26,27 +30,49 @@ def normal(seed, *shape):
   return jnp.asarray(np.random.default_rng(seed).normal(size=shape), 'f')
 
 
+def covering(ones, others, *more):
+  """Lists every combination, of which all but a few are slow.
+
+  By default each of `ones` meets each of `others` once, and values of `more`
+  change from row to row.
+  """
+  rows = []
+  for shifts in itertools.product(*(range(len(column)) for column in more)):
+    for number, pair in enumerate(itertools.product(ones, others)):
+      row = [
+        column[(number + shift) % len(column)]
+        for column, shift in zip(more, shifts, strict=True)
+      ]
+      marks = [pytest.mark.slow] if any(shifts) else []
+      rows.append(pytest.param(*pair, *row, marks=marks))
+  return rows
+
+
 def with_gradients(function, x, kernel, g):
   out, pull = jax.vjp(function, x, kernel)
   return out, *pull(g)
 
 
 def assert_close(ours, theirs):
+  # Of NumPy, so that the largest is not compiled for every shape.
+  ours, theirs = (map(np.asarray, values) for values in (ours, theirs))
   for a, b in zip(ours, theirs, strict=True):
     assert a.dtype == b.dtype == jnp.float32
     np.testing.assert_allclose(a, b, rtol=0, atol=2e-6 * abs(b).max())
 
 
-@COMPILED
-@pytest.mark.parametrize('k', [1, 3, 5])
 # Rows of whole vectors, with a rest, and shorter than the kernel.
-@pytest.mark.parametrize('size', [(4, 32), (9, 23), (2, 1)])
+SIZES = ((4, 32), (9, 23), (2, 1))
 # As many as addresses are known for, and others; in pairs of vectors or not.
+CHANNELS = ((3, 16), (16, 16), (48, 16), (16, 64), (3, 32), (64, 32))
+
+
+@COMPILED
 @pytest.mark.parametrize(
-  'channels', [(3, 16), (16, 16), (48, 16), (16, 64), (3, 32), (64, 32)]
+  'size, k, channels, batch',
+  covering(SIZES, (1, 3, 5), CHANNELS, (1, 35)),
 )
-@pytest.mark.parametrize('batch', [1, 35])
-def test_values_and_gradients_equal_those_of_xla(batch, channels, size, k):
+def test_values_and_gradients_equal_those_of_xla(size, k, channels, batch):
   x = normal(0, batch, *size, channels[0])
   kernel = normal(1, k, k, *channels)
   g = normal(2, batch, *size, channels[1])
@@ -58,7 +84,7 @@ def test_values_and_gradients_equal_those_of_xla(batch, channels, size, k):
       return convolutions.dense(x, kernel)
 
   with native.without():
-    theirs = with_gradients(reference, x, kernel, g)
+    theirs = jax.jit(lambda *a: with_gradients(reference, *a))(x, kernel, g)
   assert_close(ours, theirs)
 
 
@@ -120,7 +146,7 @@ def test_layers_use_it_on_cpu_and_leave_it_out_where_programs_travel(layer):
 
 
 def block(*, expansion=2, kernel=3, stride=1, groups=1, **options):
-  """Of 6 channels, with all that a block can have."""
+  """Builds a block of 6 channels, with all that a block can have."""
   norm = functools.partial(
     Norm, affine=True, momentum=0.1, layout='CHWN', groups=Groups(groups)
   )
@@ -130,21 +156,22 @@ def block(*, expansion=2, kernel=3, stride=1, groups=1, **options):
 
 
 def variables_of(layer, x):
-  """With terms that are not what they begin with."""
-  variables = layer.init(jax.random.key(0), x, True)
-  leaves, tree = jax.tree.flatten(variables['params'])
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  moved = [
-    leaf + 0.3 * jax.random.normal(key, leaf.shape)
-    for leaf, key in zip(leaves, keys, strict=True)
-  ]
-  return {**variables, 'params': jax.tree.unflatten(tree, moved)}
+  """Draws variables of which none is what it begins with."""
+  init = functools.partial(layer.init, jax.random.key(0), x, True)
+  variables = unbox(jax.eval_shape(init))
+  rng = np.random.default_rng(2)
+
+  def drawn(path, leaf):
+    begins = path[-1].key in ('scale', 'var')
+    values = begins + 0.3 * rng.normal(size=leaf.shape)
+    return jnp.asarray(abs(values) if begins else values, leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(drawn, variables)
 
 
 def trained(layer, variables, x, g):
   """Result, running statistics, and gradients of parameters and input."""
 
-  @jax.jit
   def run(params, x):
     out, changed = layer.apply(
       {**variables, 'params': params}, x, True, mutable=['batch_stats']
@@ -152,7 +179,7 @@ def trained(layer, variables, x, g):
     return jnp.vdot(out, g), (out, changed)
 
   gradient = jax.value_and_grad(run, argnums=(0, 1), has_aux=True)
-  return gradient(variables['params'], x)
+  return jax.jit(gradient)(variables['params'], x)
 
 
 def uses_library(layer, variables, x, train=True):
@@ -162,29 +189,32 @@ def uses_library(layer, variables, x, train=True):
   return 'jaxnas_middle' in str(program)
 
 
-@COMPILED
-@pytest.mark.parametrize('kernel', KERNELS)
-@pytest.mark.parametrize('stride', [1, 2])
+OPTIONS = (
+  *({'activation': name} for name in ACTIVATIONS),
+  {'expansion': 1},
+  {'squeeze': 4},
+)
 # Rows of whole vectors, with a rest, and maps smaller than the kernel.
-@pytest.mark.parametrize('shape', [(6, 7, 64), (5, 8, 3), (2, 1, 5)])
+SHAPES = ((6, 7, 64), (5, 8, 3), (2, 1, 5))
+
+
+@COMPILED
 @pytest.mark.parametrize(
-  'options',
-  [
-    *({'activation': name} for name in ACTIVATIONS),
-    {'expansion': 1},
-    {'squeeze': 4},
-  ],
+  'shape, kernel, stride, options',
+  covering(SHAPES, KERNELS, (1, 2), OPTIONS),
   ids=str,
 )
-def test_a_block_is_that_of_xla(options, shape, stride, kernel):
+def test_a_block_is_that_of_xla(shape, kernel, stride, options):
   layer = block(kernel=kernel, stride=stride, **options)
   x = normal(0, 6, *shape) * 3 + 1
   variables = variables_of(layer, x)
   assert uses_library(layer, variables, x)
-  g = normal(1, *layer.apply(variables, x, False).shape)
+  out = jax.eval_shape(lambda: layer.apply(variables, x, False))
+  g = normal(1, *out.shape)
   ours = trained(layer, variables, x, g)
   with native.without():
     theirs = trained(layer, variables, x, g)
+  ours, theirs = jax.tree.map(np.asarray, (ours, theirs))
   for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=3e-5 * abs(b).max())
 
@@ -259,35 +289,11 @@ def test_nothing_is_written_twice():
   assert ' copy(' not in program
 
 
-@COMPILED
-@pytest.mark.parametrize('shape', [(1, 3), (7, 64), (50, 1003)])
-def test_a_sum_of_unit_vectors_is_that_of_xla(shape):
-  """Of zeros, and of what float32 can't hold the square of, too."""
-  rows_AxD = normal(0, *shape)
-  if len(rows_AxD) > 1:
-    rows_AxD = rows_AxD.at[1].set(0).at[2].mul(1e-25).at[3].mul(1e30)
-  assert unit_sum.takes(rows_AxD)
-  ours, theirs = unit_sum.unit_sum(rows_AxD), rows.unit_sum(rows_AxD)
-  for a, b in zip(ours, theirs, strict=True):
-    np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
-  assert np.count_nonzero(ours[1]) == shape[0] - (shape[0] > 1)
-
-
-@COMPILED
-@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
-def test_a_row_that_is_not_finite_has_no_length(value):
-  rows_AxD = jnp.ones((3, 40)).at[1, 37].set(value)
-  assert unit_sum.takes(rows_AxD)
-  np.testing.assert_array_equal(
-    jnp.isfinite(unit_sum.unit_sum(rows_AxD)[1]), [True, False, True]
-  )
-
-
 RUN = """
 import sys
 import jax.numpy as jnp
 from jaxnas.nn import convolutions
-from jaxnas.nn.native import library
+from jaxnas.nn.cpu.native import library
 print(convolutions.dense(jnp.ones((1, 4, 4, 16)), jnp.ones((3, 3, 16, 16)))
       .sum(), library.available('dense'))
 """
@@ -308,15 +314,59 @@ def kept(tmp_path):
   return sorted(file.name for file in tmp_path.glob('jaxnas/native/*'))
 
 
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+  """Loads a small source by way of a cache of its own."""
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  source = tmp_path / 'tiny.cc'
+  source.write_text('extern "C" int answer() { return 42; }')
+  return lambda: library._library(source, 'c++').answer()
+
+
+def cut(size):
+  return lambda whole: whole[:size]
+
+
+def flipped(whole):
+  return whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:]
+
+
 @COMPILED
-def test_it_is_built_once_and_kept(tmp_path):
-  out, _ = run(tmp_path)
-  assert out == '25600.0 True'
-  (built,) = kept(tmp_path)
-  file = tmp_path / 'jaxnas/native' / built
+def test_it_is_built_once_and_kept(tmp_path, tiny):
+  assert tiny() == 42
+  (name,) = kept(tmp_path)
+  file = tmp_path / 'jaxnas/native' / name
   then = file.stat().st_mtime_ns
-  assert run(tmp_path)[0] == out
-  assert kept(tmp_path) == [built] and file.stat().st_mtime_ns == then
+  assert tiny() == 42
+  assert kept(tmp_path) == [name] and file.stat().st_mtime_ns == then
+
+
+@COMPILED
+@pytest.mark.parametrize(
+  'damage', [cut(0), cut(4096), cut(-1), flipped, lambda whole: b'#!/bin/sh']
+)
+def test_a_damaged_library_is_not_loaded_but_built_anew(tmp_path, tiny, damage):
+  """Half of one would end the process with a bus error."""
+  assert tiny() == 42
+  (name,) = kept(tmp_path)
+  file = tmp_path / 'jaxnas/native' / name
+  whole = file.read_bytes()
+  # Another file, as this process still has the first one in memory.
+  file.unlink()
+  file.write_bytes(damage(whole))
+  assert tiny() == 42
+  assert kept(tmp_path) == [name] and file.read_bytes() == whole
+
+
+@COMPILED
+def test_a_library_that_can_not_be_kept_serves_all_the_same(
+  tmp_path, monkeypatch, tiny
+):
+  def full(fd):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(os, 'fsync', full)
+  assert tiny() == 42 and kept(tmp_path) == []
 
 
 def test_without_a_compiler_xla_serves(tmp_path):
@@ -335,6 +385,6 @@ def test_a_compiler_that_fails_is_named_and_xla_serves(tmp_path):
 
 
 @COMPILED
-def test_where_nothing_can_be_kept_it_is_built_anew(tmp_path):
+def test_where_nothing_can_be_kept_it_is_built_anew(tmp_path, tiny):
   (tmp_path / 'jaxnas').write_text('a file, where a folder would be')
-  assert run(tmp_path)[0] == '25600.0 True'
+  assert tiny() == 42

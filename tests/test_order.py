@@ -1,4 +1,4 @@
-"""In which order images are drawn: shuffled, by importance, as a probe."""
+"""Orders in which images are drawn: shuffled, by importance, as a probe."""
 
 import dataclasses
 import functools
@@ -10,13 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from sampler_runs import QUICKLY, fields
 
-from jaxnas import config, data, data_config, samplers, spaces, streams
+from jaxnas import config, data, samplers, spaces
 from jaxnas.data.importance import by_importance
 from jaxnas.data.order import Order, shuffled
+from jaxnas.experiment import build, datasets
+from jaxnas.runtime import rng
 from jaxnas.training import step
-from jaxnas.training.optimizer import sgd
+from jaxnas.training.optimizer import Sgd
+from support.sampler_runs import QUICKLY, fields
 
 DIGITS = spaces.get('digits')
 LOADED = data.load('digits')
@@ -38,8 +40,8 @@ def given(label, **more):
 
 
 def batches_of(given, loaded=LOADED):
-  indices_T, _ = data_config.divide(given, loaded)
-  return data_config.of_supernet(given, DIGITS, loaded, indices_T, data.ON_ONE)
+  indices_T, _ = datasets.divide(loaded, given.data, given.seed)
+  return build.training(given, DIGITS, loaded, indices_T, data.ON_ONE)
 
 
 def indices(batches, state, first, count):
@@ -94,7 +96,7 @@ def test_importance_by_hand():
 
   @quickly
   def draw(state, number):
-    key = streams.key(0, 'images')
+    key = rng.key(0, 'images')
     return order.draw(state, types.SimpleNamespace(draw_key=key), number)
 
   state = order.init()
@@ -276,7 +278,7 @@ def test_a_step_notes_once_for_every_path_what_that_path_says():
     sample=lambda state, key: jnp.asarray(archs_PxE),
     log_prob=lambda state: None,
   )
-  net, optimizer = Linear(), sgd(lambda number: 0.1)
+  net, optimizer = Linear(), Sgd(0.1)
   count = lambda archs_PxE: jnp.zeros((), jnp.int32)  # noqa: E731
   kernel_OxDxK = rng.normal(size=(3, 64, 10)).astype(np.float32)
   state = step.init_state(

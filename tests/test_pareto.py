@@ -37,7 +37,7 @@ def crowding_by_loops(rows):
 
 
 def some_objectives(seed):
-  """Of few values, so that they tie and repeat; now and then infinite ones."""
+  """Returns few distinct values, which tie and repeat; some are infinite."""
   rng = np.random.default_rng(seed)
   shape = int(rng.integers(1, 40)), int(rng.integers(1, 4))
   values = rng.integers(0, int(rng.integers(2, 12)), shape).astype(float)

@@ -18,10 +18,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import small_run
 from rich.console import Console
 
-from jaxnas import build, compute, spaces
+from jaxnas import spaces, supernets
 from jaxnas.config import (
   Config,
   Data,
@@ -31,20 +30,24 @@ from jaxnas.config import (
   Sampler,
   Supernet,
 )
+from jaxnas.experiment import build, cost
 from jaxnas.nn import maps, target
 from jaxnas.plan import __main__ as command
 from jaxnas.plan import (
   compiling,
+  kinds,
   peaks,
   program,
   roofline,
   stand_ins,
   table,
+  thunks,
   topologies,
 )
 from jaxnas.plan import estimate as estimating
 from jaxnas.plan.compiling import Compiled, DoesNotFit
 from jaxnas.plan.program import Traffic
+from support import small_run
 
 # Machines.
 
@@ -195,7 +198,7 @@ replica_groups={{0,1,2,3}}, to_apply=%sum
 
 
 def test_a_program_moves_what_its_lines_add_up_to():
-  moved = program.traffic(PROGRAM, devices=4)
+  moved = program.Program(PROGRAM, 4).traffic()
   # A row read for its index and written; one branch of two reads and writes;
   # three times round the loop; the all-reduce reads and writes.
   row = 8 * 4
@@ -207,17 +210,17 @@ def test_a_program_moves_what_its_lines_add_up_to():
 
 def test_what_is_no_program_is_refused():
   with pytest.raises(ValueError, match='no ENTRY'):
-    program.traffic('HloModule nothing', devices=1)
+    program.Program('HloModule nothing')
 
 
 def one_line(line, devices=8):
   """Traffic of a program of one operation on f32[1024]."""
-  return program.traffic(
+  return program.Program(
     'ENTRY %main (x: f32[1024]) -> f32[1024] {\n'
     '  %x = f32[1024]{0} parameter(0)\n'
     f'  ROOT %y = {line}\n}}\n',
     devices,
-  )
+  ).traffic()
 
 
 @pytest.mark.parametrize(
@@ -282,21 +285,143 @@ def test_operations_read_and_write_memory(line, memory):
 )
 def test_arrays_of_tpus_are_padded_or_on_the_chip(type, memory):
   text = f'ENTRY %main () -> f32[1] {{\n  ROOT %y = {type} iota()\n}}\n'
-  assert program.traffic(text, devices=1).memory == memory
+  assert program.Program(text).traffic().memory == memory
 
 
 def test_a_compiled_program_is_read():
-  """Of this machine's compiler: 10 times a matrix of 64 x 64, and back."""
+  """The program multiplies a matrix of 64 x 64 by itself 10 times."""
 
   def loop(x):
     return jax.lax.fori_loop(0, 10, lambda _, x: x @ x, x)
 
   compiled = jax.jit(loop).lower(jax.ShapeDtypeStruct((64, 64), 'f4')).compile()
-  moved = program.traffic(compiled.as_text(), devices=1)
+  moved = program.Program(compiled.as_text()).traffic()
   size = 64 * 64 * 4
   # A compiler may copy what a loop carries, but not all of it twice a round.
   assert 10 * 3 * size <= moved.memory < 10 * 5 * size
   assert moved.count == 0
+
+
+# What branches and kinds of work move.
+
+
+def test_branches_count_by_how_often_they_are_taken():
+  named = PROGRAM.replace(
+    'branch_computations={%left, %right}',
+    'branch_computations={%left, %right}, '
+    'metadata={op_name="jit(step)/position_0/position_3/cond"}',
+  )
+  row = 8 * 4
+  without = program.Program(PROGRAM, 4).traffic().memory - 2 * row / 2
+
+  def moved(taken):
+    return program.Program(named, 4, taken).traffic().memory - without
+
+  assert moved({3: (0.25, 0.75)}) == 2 * row * 0.25
+  # Shares of another position, or of another number of branches, say nothing.
+  assert moved({0: (0.25, 0.75)}) == moved({3: (1.0,)}) == 2 * row / 2
+
+
+def test_all_that_moves_is_what_the_program_moves():
+  read = program.Program(PROGRAM, 4)
+  moved = [*read.moved()]
+  assert sum(m.times * m.memory for m in moved) == read.traffic().memory
+  times = {m.instruction.name: m.times for m in moved}
+  assert times['negate'] == 0.5 and times['exp'] == 3.0
+  assert read.loops() == [3] and read.switches() == 1.0
+  (fusion,) = (m for m in moved if m.instruction.name == 'fusion')
+  assert [inner.op for inner in fusion.inner][-1] == 'dynamic-slice'
+  assert sum(kinds.by_kind(read).values()) == read.traffic().memory
+
+
+@pytest.mark.parametrize(
+  ('op', 'path', 'more', 'wanted'),
+  [
+    ('custom-call', 'jvp(N)/conv', 'custom_call_target="__cudnn$convForward"',
+     'convolutions, forward'),
+    ('custom-call', 'transpose(jvp(N))/dot_general',
+     'custom_call_target="__cublas$gemm"', 'products, backward'),
+    ('custom-call', 'jvp(N)/depthwise_norm/pallas_call',
+     'custom_call_target="__gpu$xla.gpu.triton"', 'convolutions, forward'),
+    ('convolution', 'jvp(N)/expand/dot_general', '', 'products, forward'),
+    ('convolution', 'jvp(N)/conv_general_dilated', '',
+     'convolutions, forward'),
+    ('reduce', 'transpose(jvp(N))/norm/reduce', '',
+     'sums of normalisation, backward'),
+    ('add', 'jvp(N)/norm/add', '', 'normalisation, activation, forward'),
+    ('pad', 'jvp(N)/position_0/pad', '', 'kept for the backward pass, forward'),
+    ('copy', 'jvp(N)/position_0/pad', '', 'copies, other layouts, forward'),
+    ('gather', 'jit(step)/gather', '', 'images'),
+    ('add', 'jit(step)/add', '', 'optimizer, sampler, metrics'),
+  ],
+)  # fmt: skip
+def test_kinds_of_work_are_told_apart(op, path, more, wanted):
+  text = (
+    'ENTRY %main (x: f32[8]) -> f32[8] {\n'
+    '  %x = f32[8]{0} parameter(0)\n'
+    f'  ROOT %y = f32[8]{{0}} {op}(%x), {more}, '
+    f'metadata={{op_name="{path}"}}\n}}\n'
+  )
+  assert kinds.by_kind(program.Program(text)) == {wanted: 64.0}
+
+
+@pytest.mark.parametrize('space', ['pooling', 'digits'])
+def test_shares_of_branches_are_those_of_all_architectures(space):
+  net = supernets.build(spaces.get(space))
+  taken = compiling.taken(net)
+  if space == 'digits':
+    assert taken == {}
+    return
+  archs_AxE = net.space.enumerate()
+  assert [len(taken[e]) for e in range(9)] == [
+    len({*zip(archs_AxE[:, e], archs_AxE.cumsum(1)[:, e], strict=True)})
+    for e in range(9)
+  ]
+  assert all(sum(shares) == pytest.approx(1) for shares in taken.values())
+  # The first block comes before a pool in 8 of the 36.
+  assert sorted(taken[0]) == pytest.approx([8 / 36, 28 / 36])
+
+
+THUNKS = """\
+000: kCustomKernel [source] fusion
+001: kConditional [sink]
+  branch_0:
+    002: kConvolution [source] conv
+  branch_1:
+    003: kCopy [source] copy
+    004: kCopy [source] copy
+005: kWhile [source]
+condition:
+    006: kCustomKernel [source] compare
+  body:
+    007: kConditional [sink]
+      branch_0:
+        008: kConvolution [source] conv
+    009: kDynamicSliceFusion [source]
+        010: kCopy [source] copy
+"""
+
+
+def test_the_host_launches_thunks_and_waits_for_branches():
+  # A kernel; one branch of one or two; in each round of five two more.
+  assert thunks.count(THUNKS, [5]) == (1 + 1.5 + 5 * 2, 1 + 5)
+
+
+def test_a_graph_is_one_launch_and_waits_for_nothing():
+  inside = ''.join(f'    {line}\n' for line in THUNKS.splitlines())
+  text = f'000: kCommandBuffer [source]\n{inside}011: kCopy [sink] copy\n'
+  assert thunks.count(text, [5]) == (2, 0)
+
+
+def test_dumps_are_read_where_there_are_some(tmp_path):
+  assert thunks.read(tmp_path, []) is None
+  (tmp_path / 'module_1.jit_step.thunk_sequence.txt').write_text(THUNKS)
+  (tmp_path / 'module_0.jit_small.thunk_sequence.txt').write_text('')
+  same = thunks.read(tmp_path, [5])
+  assert same is not None and same[0] == same[1]
+  after = tmp_path / 'module_1.jit_step.thunk_sequence_after_thunk_passes.txt'
+  after.write_text('000: kCommandBuffer [source]\n')
+  assert thunks.read(tmp_path, [5]) == (same[0], (1, 0))
 
 
 # How fast it can be.
@@ -345,9 +470,9 @@ def searching(memory_of, available=1000.0, multiple=4, most=10**6, state=100):
     memory = memory_of(size)
     if memory is None:
       raise DoesNotFit
-    return Compiled(size, memory, state, Traffic())
+    return Compiled(size, 1.0, memory, state, Traffic())
 
-  return estimating.Search(compile, available, multiple, most), compiled
+  return estimating.BatchSearch(compile, available, multiple, most), compiled
 
 
 def test_the_largest_batch_is_on_the_line_and_compiled():
@@ -422,11 +547,10 @@ def test_stand_ins_are_as_many_and_as_large(name, count, classes, shape):
 
 @pytest.mark.slow
 def test_streamed_inputs_are_of_the_shapes_that_a_run_has(here):
-  """Those of images that are decoded, cropped and batched."""
+  """The images are decoded, cropped and batched."""
   given = Config(
     space='mobilenet',
     data=Data(name='imagenet', size=32, batch_size=4),
-    density=Density(estimator='prototypes'),
     ranking=Ranking(images=4, archs=2),
   )
   images = stand_ins.images(given)
@@ -522,7 +646,7 @@ def here(monkeypatch):
 
 @pytest.fixture
 def plan(here, small_space, tmp_path, capsys):
-  """Of the small space on one chip: (what it printed, what it wrote)."""
+  """Plans the small space on one chip: (what it printed, what it wrote)."""
   file = tmp_path / 'small.py'
   file.write_text(small_run.CONFIG)
   out = tmp_path / 'plans' / 'small.json'
@@ -562,7 +686,7 @@ def test_a_plan_counts_ranking_and_density_at_the_pace_of_training(
   built = compiling.experiment(SMALL, topologies.parse('h100:1'))
   assert str(built.net.dtype) == 'bfloat16'
   row = estimating.estimate(built, topologies.parse('h100:1'), largest=False)
-  epochs = compute.spent(built)['epochs']
+  epochs = cost.of_run(built)['epochs']
   assert row['hours'] / row['training_hours'] == pytest.approx(
     sum(epochs.values()) / 4
   )
@@ -649,7 +773,7 @@ def test_tables_have_a_column_for_each_machine():
 @pytest.mark.parametrize(
   ('flags', 'says'),
   [
-    ([], 'say for what: --topology'),
+    ([], 'name machines: --topology'),
     (['--topology', 'v5e:5x5'], 'v5e comes as'),
     (['--topology', 'v5e:1x1', 'tpu'], "topology 'tpu' is none of"),
     (

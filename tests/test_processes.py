@@ -10,20 +10,21 @@ import subprocess
 import sys
 import time
 import types
-from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-import processes_runs
 import pytest
-import small_run
 
-from jaxnas import processes, runs, train
-from jaxnas.training import loop, preemption, step
+from jaxnas import train
+from jaxnas.runtime import cluster, errors, files, jsonl, preemption, processes
+from jaxnas.runtime.preemption import Preemption
+from jaxnas.training import loop, step
 from jaxnas.training.checkpoint import Checkpoints
-from jaxnas.training.preemption import Preemption
+from support import small_run
+from support.many_devices import environment
 
-SCRIPT = Path(processes_runs.__file__)
+TRAIN = [sys.executable, '-m', 'support.small_run']
 HEARTBEAT_S = 20
 # Twenty steps an epoch.
 ON_MESH = [
@@ -38,7 +39,6 @@ def begun(folder, *more, devices=2, count=2):
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
-  flag = f'--xla_force_host_platform_device_count={devices}'
   together = [
     '--distributed.coordinator', f'localhost:{port}',
     '--distributed.num_processes', str(count),
@@ -49,15 +49,10 @@ def begun(folder, *more, devices=2, count=2):
     own = [*together, '--distributed.process_id', str(rank)]
     children.append(
       subprocess.Popen(
-        [sys.executable, SCRIPT, *flags, *more, *(own if count > 1 else [])],
+        [*TRAIN, *flags, *more, *(own if count > 1 else [])],
         stderr=subprocess.PIPE,
         text=True,
-        env={
-          **os.environ,
-          'JAX_PLATFORMS': 'cpu',
-          'PYTHONPATH': str(SCRIPT.parents[1]),
-          'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flag}',
-        },
+        env=environment(devices),
       )
     )
   return children, run
@@ -72,7 +67,7 @@ def ended(children):
 def trained_a_while(run):
   """Waits for the first row of metrics."""
   end_s = time.monotonic() + 300
-  while not runs.read_rows(run / 'metrics.jsonl', {'step': int}):
+  while not jsonl.read_rows(run / 'metrics.jsonl', {'step': int}):
     assert time.monotonic() < end_s
     time.sleep(0.1)
 
@@ -80,7 +75,7 @@ def trained_a_while(run):
 def rows(run):
   return [
     (row['step'], row.get('loss'))
-    for row in runs.read_rows(run / 'metrics.jsonl', {'step': int})
+    for row in jsonl.read_rows(run / 'metrics.jsonl', {'step': int})
   ]
 
 
@@ -104,15 +99,16 @@ def same_run(one, other):
     np.array(losses, float), np.array(losses_too, float), rtol=1e-3
   )
   np.testing.assert_array_equal(
-    *(runs.read_npz(run / 'samples.npz')['samples_A'] for run in (one, other))
+    *(files.read_npz(run / 'samples.npz')['samples_A'] for run in (one, other))
   )
   alphas = [
-    runs.read_npz(run / 'density.npz')['alpha_A'] for run in (one, other)
+    files.read_npz(run / 'density.npz')['alpha_A'] for run in (one, other)
   ]
   np.testing.assert_allclose(*alphas, rtol=1e-3)
   # Of 30 images; rounding may turn one.
   ranked = [
-    runs.read_npz(run / 'predictions.npz')['accuracy_A'] for run in (one, other)
+    files.read_npz(run / 'predictions.npz')['accuracy_A']
+    for run in (one, other)
   ]
   np.testing.assert_allclose(*ranked, atol=0.04)
 
@@ -183,26 +179,179 @@ def test_flags_that_do_not_say_which_processes_are_refused(flags, says):
     processes.start(processes.Distributed(**flags))
 
 
+SLURM = {
+  'SLURM_STEP_NUM_TASKS': '2', 'SLURM_PROCID': '0', 'SLURM_NTASKS': '2',
+  'SLURM_LOCALID': '0', 'SLURM_JOB_ID': '5', 'SLURM_STEP_NODELIST': 'one',
+}  # fmt: skip
+OPEN_MPI = {
+  'OMPI_COMM_WORLD_SIZE': '4', 'OMPI_COMM_WORLD_RANK': '3',
+  'OMPI_COMM_WORLD_LOCAL_RANK': '3', 'OMPI_MCA_orte_hnp_uri': '1.0;tcp://a:1',
+}  # fmt: skip
+
+
+@pytest.fixture
+def started(monkeypatch):
+  """Joins processes where these variables alone speak of a cluster.
+
+  Returns what JAX was called with: nothing where one process runs alone.
+  """
+  joined = []
+  for name in (*SLURM, *OPEN_MPI):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(
+    'jax.distributed.initialize', lambda *args, **kwargs: joined.append(args)
+  )
+
+  def start(env, **flags):
+    for name, value in env.items():
+      monkeypatch.setenv(name, value)
+    processes.start(processes.Distributed(**flags))
+    return joined
+
+  return start
+
+
 @pytest.mark.parametrize(
   ('env', 'several'),
   [
     ({}, False),
     ({'SLURM_STEP_NUM_TASKS': '1'}, False),
-    ({'SLURM_STEP_NUM_TASKS': '2'}, True),
-    ({'OMPI_COMM_WORLD_SIZE': '4'}, True),
+    # As in an interactive job, which is no step.
+    ({'SLURM_NTASKS': '2', 'SLURM_PROCID': '0'}, False),
+    (SLURM, True),
+    (OPEN_MPI, True),
+    # mpirun in a job of Slurm: one of them is enough.
+    (OPEN_MPI | {'SLURM_STEP_NUM_TASKS': '2'}, True),
   ],
 )
-def test_a_cluster_is_noticed(monkeypatch, env, several):
-  joined = []
-  for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE'):
-    monkeypatch.delenv(name, raising=False)
-  for name, value in env.items():
-    monkeypatch.setenv(name, value)
-  monkeypatch.setattr(
-    'jax.distributed.initialize', lambda *args, **kwargs: joined.append(args)
-  )
-  processes.start(processes.Distributed())
-  assert joined == [(None, None, None)] * several
+def test_a_cluster_is_noticed(started, env, several):
+  assert started(env) == [(None, None, None)] * several
+
+
+@pytest.mark.parametrize('env', [SLURM, OPEN_MPI, {'SLURM_STEP_NUM_TASKS': ''}])
+def test_one_process_can_be_forced(started, env):
+  assert started(env, num_processes=1) == []
+
+
+WRONG = [
+  (env, name, value)
+  for env in (SLURM, OPEN_MPI)
+  for number, name in enumerate(env)
+  for value in (None, '', 'two', '-1', '²')
+  # Without the first there is no cluster, and any text may be an address.
+  if not (number == 0 and value is None)
+  and not (value and name in ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST'))
+  and not (value and name == 'OMPI_MCA_orte_hnp_uri')
+]
+
+
+@pytest.mark.parametrize(('env', 'name', 'value'), WRONG)
+def test_a_variable_that_a_cluster_should_have_set_is_named(
+  started, env, name, value
+):
+  given = {key: text for key, text in env.items() if key != name}
+  if value is not None:
+    given[name] = value
+  state = 'is not set' if value is None else f'is {value!r}'
+  says = rf'^{name} {state}[:,].*num_processes 1 runs this process alone\.$'
+  with pytest.raises(ValueError, match=says):
+    started(given)
+
+
+def test_a_number_beyond_that_of_processes_is_refused(started):
+  with pytest.raises(ValueError, match='SLURM_PROCID is 2, of SLURM_STEP_NUM'):
+    started(SLURM | {'SLURM_PROCID': '2'})
+
+
+@pytest.mark.parametrize(
+  ('found', 'says'),
+  [
+    (cluster.Found(2, 0, 'SLURM_STEP_NUM_TASKS'),
+     'process 1 of 2 (SLURM_STEP_NUM_TASKS is 2)'),
+    (cluster.Found(8, 1), 'processes 0, 2, 3, ... of 8'),
+    (cluster.Found(), 'the other processes'),
+  ],
+)  # fmt: skip
+def test_waiting_for_other_processes_is_told(found, says, monkeypatch, capsys):
+  ended = []
+  monkeypatch.setattr(cluster, 'TELL_AFTER_S', 0.01)
+  monkeypatch.setattr(cluster, 'JOINED_WITHIN_S', 0.02)
+  monkeypatch.setattr(cluster.os, '_exit', ended.append)
+  with cluster.waiting(found):
+    while not ended:
+      time.sleep(0.001)
+  assert ended == [1]
+  waits, fails = capsys.readouterr().err.splitlines()
+  alone = '; --distributed.num_processes 1 runs this process alone'
+  assert waits == f'waiting for {says}{alone}'
+  assert fails.startswith('error: ') and fails.endswith(alone)
+  monkeypatch.setattr(cluster, 'TELL_AFTER_S', 10.0)
+  with cluster.waiting(found):
+    pass
+  assert capsys.readouterr().err == ''
+
+
+@pytest.mark.slow
+def test_a_process_that_waits_in_vain_ends_in_one_line(tmp_path):
+  """JAX would end it with the stack of its C++."""
+  code = """
+import sys
+from jaxnas import train
+from jaxnas.runtime import cluster
+cluster.TELL_AFTER_S, cluster.JOINED_WITHIN_S = 1, 3
+train.main(sys.argv[1:])
+"""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  ended = subprocess.run(
+    [sys.executable, '-c', code, '--config', 'quickstart.py',
+     '--distributed.coordinator', f'localhost:{port}',
+     '--distributed.num_processes', '2', '--distributed.process_id', '0'],
+    cwd=tmp_path, capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert ended.returncode == 1 and not [*tmp_path.iterdir()]
+  waits, fails = ended.stderr.splitlines()
+  assert waits.startswith('waiting for process 1 of 2;')
+  assert fails.startswith('error: process 1 of 2 did not come')
+
+
+def raised_from(error, cause):
+  try:
+    raise error from cause
+  except Exception as raised:
+    return raised
+
+
+GONE = jax.errors.JaxRuntimeError('UNAVAILABLE: no heartbeat')
+
+
+@pytest.mark.parametrize(
+  ('error', 'says'),
+  [
+    (GONE, 'another process of the run has ended'),
+    (raised_from(ValueError('barrier'), GONE), 'another process of the run'),
+    (OSError('disk'), 'error: disk'),
+    # Memory is this process's own.
+    (
+      jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: 9'),
+      'error: memory ran out',
+    ),
+    (ValueError('a fault of the program'), None),
+  ],
+)
+def test_a_process_that_can_not_go_on_says_why(
+  tmp_path, monkeypatch, capsys, error, says
+):
+  """It ends at once; other errors take their course."""
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(os, '_exit', sys.exit)
+  with (
+    pytest.raises(SystemExit if says else ValueError),
+    processes.together(tmp_path),
+  ):
+    raise error
+  assert (says or '') in capsys.readouterr().err
 
 
 def test_one_process_agrees_with_itself():
@@ -214,9 +363,9 @@ def test_one_process_agrees_with_itself():
 
 
 def test_only_one_process_writes(monkeypatch, tmp_path):
-  monkeypatch.setattr(runs, '_writes', False)
-  runs.write_json(tmp_path / 'a.json', {})
-  runs.write_npz(tmp_path / 'a.npz', {'x': np.zeros(1)})
+  monkeypatch.setattr(files, '_writes', False)
+  files.write_json(tmp_path / 'a.json', {})
+  files.write_npz(tmp_path / 'a.npz', {'x': np.zeros(1)})
   assert not [*tmp_path.iterdir()]
 
 
@@ -235,7 +384,7 @@ def answers(monkeypatch, other):
 
 
 def test_training_asks_the_others_once_a_second(monkeypatch):
-  """Of steps of 10 ms here and 20 ms there; what is not training, each time."""
+  """Steps take 10 ms here and 20 ms there; checks between epochs always ask."""
   clock, asked = answers(
     monkeypatch, lambda now_s: (False, 2 * (now_s - [0.0, *asked][-2]))
   )
@@ -262,7 +411,7 @@ def test_a_signal_is_known_when_all_are_asked(monkeypatch, number):
     os.kill(os.getpid(), number)
     assert not together.requested
     assert together.asked() and together.requested
-    with pytest.raises(preemption.Stopped):
+    with pytest.raises(errors.Stopped):
       together.check()
   assert len(asked) == 1
 
@@ -272,12 +421,12 @@ def test_another_process_has_the_signal(monkeypatch):
   with preemption.Together() as together:
     together.check()
     preemption.time.s = 6.0
-    with pytest.raises(preemption.Stopped):
+    with pytest.raises(errors.Stopped):
       together.check()
 
 
 def test_checkpoints_are_kept_by_time_too(monkeypatch):
-  """Where the last one is a minute old, at the end of an epoch or not."""
+  """One is written when the last is a minute old, mid-epoch too."""
   clock_s, saved = 0.0, []
 
   def trained(state, inputs):

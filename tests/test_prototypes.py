@@ -1,190 +1,237 @@
-"""Online prototypes against a loop in numpy, and their limit of one each."""
+"""Prototypes against the exact density, their predictions, and their limit."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import density, samplers, spaces, supernets
-from jaxnas.density import prototypes
-from jaxnas.density.features import Gradients, read
+from jaxnas import config, density, samplers, spaces
+from jaxnas.density import predictions, prototypes
+from jaxnas.experiment import build, cost, debias, densities, online, schedule
+from jaxnas.truth import correlation
+from support.runs import flags_in
 
-DIGITS = spaces.get('digits')
+DIGITS, POOLING = spaces.get('digits'), spaces.get('pooling')
 ARCHS_AxE = DIGITS.enumerate()
-LINEAR = functools.partial(prototypes.linear, ops=3)
 
 
-def stream(count, dimension, seed=0):
-  """Visits to a few archs, with noisy directions of their own."""
-  rng = np.random.default_rng(seed)
-  own_AxD = rng.normal(size=(9, dimension))
-  visited_T = rng.integers(0, 9, count)
-  points_TxD = own_AxD[visited_T] + rng.normal(size=(count, dimension))
-  points_TxD /= np.linalg.norm(points_TxD, axis=1, keepdims=True)
-  return ARCHS_AxE[visited_T], points_TxD.astype(np.float32)
+def units(space, dimension=40, seed=0, interactions=0.2):
+  """Unit vectors of all archs: a sum over positions, and of some pairs."""
+  generator = np.random.default_rng(seed)
+  archs_AxE = space.enumerate()
+  u_AxD = 1 + np.zeros((len(archs_AxE), dimension))
+  for e in range(space.positions):
+    of_op_OxD = generator.normal(size=(space.counts[e], dimension))
+    u_AxD += of_op_OxD[archs_AxE[:, e]] / (1 + e)
+    pair_A = archs_AxE[:, e] * archs_AxE[:, e - 1]
+    of_pair_OxD = generator.normal(size=(pair_A.max() + 1, dimension))
+    u_AxD += interactions * of_pair_OxD[pair_A]
+  return u_AxD / np.linalg.norm(u_AxD, axis=1, keepdims=True)
 
 
-@jax.jit
-def after(state, archs_TxE, points_TxD):
-  return jax.lax.scan(
-    lambda state, visit: (prototypes.update(state, *visit), None),
-    state,
-    (archs_TxE, points_TxD),
-  )[0]
-
-
-def distances_by_hand(archs_TxE, points_TxD, clusters):
-  """The same clustering and archive, with dicts and loops."""
-  means, taken, archive = [], [], {}
-  for arch_E, point_D in zip(archs_TxE, points_TxD.astype(float), strict=True):
-    key = tuple(arch_E.tolist())
-    if key not in archive and len(means) < clusters:
-      archive[key] = len(means)
-      means.append(np.zeros_like(point_D))
-      taken.append(0)
-    elif key not in archive:
-      archive[key] = int(
-        np.argmax([m_D @ point_D / np.linalg.norm(m_D) for m_D in means])
-      )
-    k = archive[key]
-    taken[k] += 1
-    rate = max(1 / taken[k], prototypes.SMALLEST_RATE)
-    means[k] = (1 - rate) * means[k] + rate * point_D
-  centroids = [m_D / np.linalg.norm(m_D) for m_D in means]
-  return {
-    key: np.mean(
-      [
-        1 - centroids[k] @ centroids[other]
-        for name, other in archive.items()
-        if name != key
-      ]
-    )
-    for key, k in archive.items()
+def test_gram_is_the_mean_of_tensors_and_one_with_itself():
+  features = {
+    name: units(DIGITS, seed=seed).astype(np.float32)
+    for seed, name in enumerate('ab')
   }
+  features['b'][5] = 0
+  expected_AxA = sum(f.astype(float) @ f.T for f in features.values()) / 2
+  np.fill_diagonal(expected_AxA, 1)
+  np.testing.assert_allclose(prototypes.gram(features), expected_AxA, atol=1e-6)
 
 
-@pytest.mark.parametrize('clusters', [2, 5, 30])
-def test_equals_the_loop_in_numpy(clusters):
-  archs_TxE, points_TxD = stream(60, 12)
-  state = after(prototypes.init(clusters, 12, 4), archs_TxE, points_TxD)
-  expected = distances_by_hand(archs_TxE, points_TxD, clusters)
-  visited_V = np.asarray(state.visit_V) > 0
-  rows = np.asarray(state.archs_VxE)[visited_V].tolist()
-  assert {tuple(row) for row in rows} == {*expected}
-  distance_V = np.asarray(prototypes.distances(state))[visited_V]
+def by_hand(u_MxD, cluster_M, share_M):
+  """Twin in loops: unit centroids from which the own part is taken."""
+  out = []
+  for a, u_D in enumerate(u_MxD):
+    total = 0.0
+    for k in range(cluster_M.max() + 1):
+      of_k = [m for m in np.flatnonzero(cluster_M == k) if m != a]
+      centroid_D = sum((share_M[m] * u_MxD[m] for m in of_k), 0 * u_D)
+      length = np.linalg.norm(centroid_D)
+      distance = 1 - u_D @ centroid_D / length if length > 1e-9 else 0
+      total += share_M[cluster_M == k].sum() * distance
+    out.append(total)
+  return out
+
+
+@pytest.mark.parametrize('count', [1, 5, 30, 100])
+def test_distances_equal_the_loop_in_numpy(count):
+  u_MxD = units(DIGITS)[::3]
+  gram_MxM = u_MxD @ u_MxD.T
+  generator = np.random.default_rng(1)
+  cluster_M = prototypes.cluster(gram_MxM, count, generator)
+  share_M = generator.dirichlet(np.ones(27))
   np.testing.assert_allclose(
-    distance_V, [expected[tuple(row)] for row in rows], atol=1e-5
+    prototypes.distances(gram_MxM, cluster_M, share_M),
+    by_hand(u_MxD, cluster_M, share_M),
+    atol=1e-9,
   )
 
 
-def test_the_oldest_gives_way_and_a_visit_renews():
-  archs_TxE, points_TxD = ARCHS_AxE[:6], np.eye(6, dtype=np.float32)
-  state = prototypes.init(2, 6, 4, archive=3)
-  for t in (0, 1, 2, 0, 3, 4):
-    state = prototypes.update(
-      state, jnp.asarray(archs_TxE[t]), jnp.asarray(points_TxD[t])
+def test_a_prototype_each_of_all_is_the_exact_density():
+  u_AxD = units(DIGITS)
+  gram_AxA = u_AxD @ u_AxD.T
+  cluster_A = prototypes.cluster(gram_AxA, 81, np.random.default_rng(0))
+  distance_A = prototypes.distances(gram_AxA, cluster_A, np.full(81, 1 / 81))
+  np.testing.assert_allclose(
+    1 / (distance_A * 81 / 80), density.inverse_mean_distance(u_AxD), rtol=1e-5
+  )
+
+
+def test_clusters_gather_what_is_alike():
+  generator = np.random.default_rng(0)
+  centre_KxD = np.eye(4, 12)
+  of_M = np.repeat(np.arange(4), 15)
+  u_MxD = centre_KxD[of_M] + 0.1 * generator.normal(size=(60, 12))
+  u_MxD /= np.linalg.norm(u_MxD, axis=1, keepdims=True)
+  cluster_M = prototypes.cluster(u_MxD @ u_MxD.T, 4, generator)
+  assert len({*zip(of_M, cluster_M, strict=True)}) == 4
+
+
+def test_predicts_what_is_left_out_as_it_is_left_out():
+  """The closed form, against a regression without the one architecture."""
+  u_MxD = units(DIGITS)[::2]
+  smoother = predictions.choose(ARCHS_AxE[::2], u_MxD @ u_MxD.T)
+  value_M = u_MxD[:, 0]
+  found_M = predictions.left_out(smoother, value_M)
+  kernel_MxM = np.linalg.inv(smoother.inverse_MxM)
+  for m in (0, 17, 40):
+    rest = np.arange(len(value_M)) != m
+    centred_M = value_M - value_M.mean()
+    dual = np.linalg.solve(kernel_MxM[np.ix_(rest, rest)], centred_M[rest])
+    expected = value_M.mean() + kernel_MxM[m, rest] @ dual
+    assert found_M[m] == pytest.approx(expected, abs=1e-8)
+
+
+def test_weights_and_the_jitted_lookup_say_the_same():
+  u_MxD = units(DIGITS)[::2]
+  smoother = predictions.choose(ARCHS_AxE[::2], u_MxD @ u_MxD.T)
+  weight_AxM = predictions.weights(smoother, ARCHS_AxE)
+  np.testing.assert_allclose(weight_AxM.sum(axis=1), 1, atol=1e-9)
+  value_M = u_MxD[:, 1]
+  found_A = jax.jit(predictions.predict)(
+    predictions.predictor(smoother, value_M), jnp.asarray(ARCHS_AxE)
+  )
+  np.testing.assert_allclose(found_A, weight_AxM @ value_M, atol=1e-4)
+  blank = predictions.blank(*ARCHS_AxE[::2].shape)
+  np.testing.assert_array_equal(
+    predictions.predict(blank, jnp.asarray(ARCHS_AxE)), 0
+  )
+
+
+@pytest.mark.parametrize(
+  ('space', 'few', 'least'), [(DIGITS, 40, 0.9), (POOLING, 18, 0.9)]
+)
+def test_half_of_a_space_orders_all_of_it(space, few, least):
+  u_AxD = units(space, interactions=0.05)
+  if space is POOLING:
+    # What a block sees decides, as in its gradients.
+    of_size_BxSxD = np.random.default_rng(0).normal(size=(9, 3, 40))
+    size_AxB = space.codes(space.enumerate())
+    u_AxD = 1 + of_size_BxSxD[np.arange(9), size_AxB].mean(axis=1)
+    u_AxD /= np.linalg.norm(u_AxD, axis=1, keepdims=True)
+  exact_A = density.inverse_mean_distance(u_AxD)
+  generator = np.random.default_rng(0)
+  rows = np.sort(generator.choice(space.size, few, replace=False))
+  gram_MxM = u_AxD[rows] @ u_AxD[rows].T
+  codes_AxF = space.codes(space.enumerate())
+  smoother = predictions.choose(codes_AxF[rows], gram_MxM)
+  weight_AxM = predictions.weights(smoother, codes_AxF)
+  weight_AxM[rows] = np.eye(few)
+  share_M = online.shares(weight_AxM, np.full(space.size, 1 / space.size))
+  cluster_M = prototypes.cluster(gram_MxM, 64, generator)
+  distance_M = prototypes.distances(gram_MxM, cluster_M, share_M)
+  found_A = 1 / (weight_AxM @ distance_M)
+  assert correlation.spearman(found_A, exact_A) > least
+
+
+def given(folder, rule='eq8', space=None, **density_fields):
+  flags_in(folder)
+  tiny = config.load(str(folder / 'tiny.py'))
+  fields = {'batch_size': 50, 'estimator': 'prototypes', 'archs': 30}
+  return dataclasses.replace(
+    tiny,
+    space=space or tiny.space,
+    debias=config.Debias(effective_fraction=0.5, rule=rule),
+    density=config.Density(**{**fields, **density_fields}),
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('rule', 'fraction'), [('eq8', 0.5), ('self_consistent', 0.9)]
+)
+def test_a_run_is_debiased_by_what_few_architectures_predict(
+  tmp_path, rule, fraction, capsys
+):
+  # So few steps teach a supernet little that encodings could predict.
+  asked = given(tmp_path, rule, archs=60)
+  experiment = build.experiment(
+    dataclasses.replace(
+      asked,
+      debias=dataclasses.replace(asked.debias, effective_fraction=fraction),
     )
-  kept = {tuple(row) for row in np.asarray(state.archs_VxE).tolist()}
-  assert kept == {tuple(archs_TxE[t].tolist()) for t in (0, 3, 4)}
-
-
-@pytest.fixture(scope='module')
-def points_AxD():
-  """Gradients of all digits archs on one batch, at frozen weights."""
-  net = supernets.build(DIGITS)
-  params = supernets.init(net, ARCHS_AxE[0], 0)['params']
-  rng = np.random.default_rng(0)
-  images = [jnp.asarray(rng.normal(size=(32, 8, 8, 1)), jnp.float32)]
-  labels = [jnp.asarray(rng.integers(0, 10, 32), jnp.int32)]
-  names = density.gradient(net, params, ARCHS_AxE).read.tensors
-  out = {}
-  for block in read(net, params, ARCHS_AxE, images, labels, Gradients(names)):
-    rows = jnp.concatenate([block.values[name] for name in names], axis=1)
-    out |= dict(zip(block.indices_C, np.asarray(rows), strict=True))
-  return np.stack([out[a] for a in range(81)]) / np.sqrt(len(names))
-
-
-def test_tends_to_the_fine_grained_density(points_AxD):
-  """Nearest visited architectures, which here are the architectures."""
-  fine_A = density.inverse_mean_distance(points_AxD)
-  error = []
-  for clusters in (3, 27, 81):
-    state = prototypes.init(clusters, points_AxD.shape[1], 4, archive=81)
-    for _ in range(2):
-      state = after(state, ARCHS_AxE, points_AxD)
-    alpha_A = np.asarray(prototypes.nearest(state, jnp.asarray(ARCHS_AxE)))
-    error.append(abs(alpha_A / fine_A - 1).mean())
-  assert error == sorted(error, reverse=True)
-  assert error[0] > 0.01
-  assert error[-1] < 1e-5
-
-
-def visited(visited_A):
-  """A state in which some of the archs were visited, each one's own slot."""
-  state = prototypes.init(2, 2, 4, archive=81)
-  return state._replace(
-    archs_VxE=jnp.asarray(ARCHS_AxE),
-    visit_V=jnp.where(visited_A, jnp.arange(1, 82), 0),
   )
+  state, rows = experiment.init_state(), []
+  debiased = debias.debias(experiment, state, 1, tmp_path, record=rows.append)
+  assert '60 of 81 architectures in 60 prototypes' in capsys.readouterr().out
+  assert 0 < rows[0]['density_spearman'] <= 1
+  saved = density.load(tmp_path / 'density.npz', ARCHS_AxE)
+  snapshot = densities.snapshot(experiment, state)
+  exact = densities.estimate(config.Density(batch_size=50), snapshot)
+  assert correlation.spearman(saved.alpha_A, exact.alpha_A) > 0.7
+  logp_A = experiment.sampler.log_prob(debiased.sampler)
+  share = samplers.effective_number(np.asarray(logp_A)) / 81
+  assert share == pytest.approx(fraction, abs=5e-3)
+  # The denser ones are drawn less often.
+  assert correlation.spearman(np.asarray(logp_A), exact.alpha_A) < -0.5
 
 
-def test_unseen_architectures_take_the_nearest_or_the_fit(monkeypatch):
-  # Distances that are a sum over positions.
-  of_op_ExO = np.random.default_rng(0).uniform(0.05, 0.2, (4, 3))
-  distance_A = of_op_ExO[np.arange(4), ARCHS_AxE].sum(axis=1)
-  monkeypatch.setattr(
-    prototypes, 'distances', lambda state: jnp.asarray(distance_A, jnp.float32)
+@pytest.mark.slow
+def test_measuring_all_of_a_space_is_the_exact_density(tmp_path):
+  experiment = build.experiment(
+    given(tmp_path, archs=81, prototypes=81, memory_gb=1e-6)
   )
-  seen_A = np.random.default_rng(1).random(81) < 0.5
-  state, unseen_MxE = visited(seen_A), ARCHS_AxE[~seen_A]
-
-  differ_MxV = (unseen_MxE[:, None] != ARCHS_AxE[seen_A]).sum(axis=2)
-  nearest_MxV = differ_MxV == differ_MxV.min(axis=1, keepdims=True)
-  expected_M = [distance_A[seen_A][row].mean() for row in nearest_MxV]
-  found_M = prototypes.nearest(state, jnp.asarray(unseen_MxE))
-  np.testing.assert_allclose(1 / found_M, expected_M, rtol=1e-5)
-
-  fitted_M = 1 / np.asarray(LINEAR(state, jnp.asarray(unseen_MxE)))
-  # The ridge pulls 40 rows a little towards their mean.
-  np.testing.assert_allclose(fitted_M, distance_A[~seen_A], rtol=0.06)
-  assert np.corrcoef(fitted_M, distance_A[~seen_A])[0, 1] > 0.999
+  state = experiment.init_state()
+  measured = online.measure(experiment, state, tmp_path)
+  snapshot = densities.snapshot(experiment, state)
+  exact = densities.estimate(config.Density(batch_size=50), snapshot)
+  np.testing.assert_allclose(online.of_all(measured), exact.alpha_A, rtol=1e-4)
 
 
-@pytest.mark.parametrize('lookup', [LINEAR, prototypes.nearest])
-def test_before_the_first_visit_all_are_alike(lookup):
-  state = prototypes.init(3, 5, 4)
-  alpha_A = np.asarray(lookup(state, jnp.asarray(ARCHS_AxE)))
-  np.testing.assert_array_equal(alpha_A, 1)
-
-
-ALPHA_A = np.random.default_rng(2).uniform(1.0, 3.0, 81)
-
-
-def online(paths):
-  """A sampler whose lookup knows the density of every arch, 1 to 3."""
-
-  def lookup(state, archs_MxE):
-    del state
-    weights_E = jnp.array([27, 9, 3, 1])
-    return jnp.asarray(ALPHA_A, jnp.float32)[archs_MxE @ weights_E]
-
-  densities = samplers.clustered(
-    functools.partial(prototypes.init, 2, 2, 4), lookup, ('head/kernel',)
-  )
+def predicted(paths):
+  """A sampler that looks densities up, and a state in which these differ."""
   proposal = samplers.uniform(DIGITS, paths=paths)
-  return samplers.among_candidates(proposal, densities, candidates=32)
+  sampler = samplers.among_candidates(
+    proposal, samplers.predicted_densities(DIGITS, 40), candidates=32
+  )
+  u_MxD = units(DIGITS)[:80:2]
+  smoother = predictions.choose(ARCHS_AxE[:80:2], u_MxD @ u_MxD.T)
+  value_M = 2 + 5 * u_MxD[:, 0]
+  evidence = samplers.Evidence(
+    ARCHS_AxE,
+    predictions.weights(smoother, ARCHS_AxE) @ value_M,
+    predictor=predictions.predictor(smoother, value_M),
+  )
+  return sampler, evidence
 
 
 @pytest.mark.parametrize('tau', [np.inf, 1.0])
-def test_frequencies_follow_the_densities(tau):
-  sampler = online(paths=4000)
+def test_frequencies_follow_the_densities_that_are_looked_up(tau):
+  sampler, evidence = predicted(paths=1000)
   state = sampler.init()
   assert float(state.tau) == np.inf
-  state = state._replace(tau=jnp.float32(tau))
-  drawn_P = DIGITS.index(np.asarray(sampler.sample(state, jax.random.key(0))))
-  p_A = np.exp(-ALPHA_A / tau)
+  if np.isfinite(tau):
+    state = sampler.apply_density(
+      state, evidence, samplers.rules.eq8(temperature=tau).weigh
+    ).state
+  drawn_P = DIGITS.index(
+    np.asarray(jax.jit(sampler.sample)(state, jax.random.key(0)))
+  )
+  p_A = np.exp(-(evidence.alpha_A - evidence.alpha_A.min()) / tau)
   p_A /= p_A.sum()
   share_A = np.bincount(drawn_P, minlength=81) / len(drawn_P)
   # Five standard errors, and what 32 candidates leave of the softmax.
@@ -193,23 +240,40 @@ def test_frequencies_follow_the_densities(tau):
   ).all()
 
 
-def test_only_the_named_tensors_are_clustered():
-  sampler = online(paths=1)
-  gradient = {
-    'head': {'kernel': jnp.array([3.0, 4.0]), 'bias': jnp.array([7.0])},
-    'stem': {'kernel': jnp.array([9.0])},
-  }
-  arch_E = jnp.asarray(ARCHS_AxE[5])
-  heard = samplers.Feedback(arch_E, gradient, jnp.float32(jnp.nan))
-  state = sampler.update(sampler.init(), heard)
-  np.testing.assert_allclose(
-    state.density.means_KxD, [[0.6, 0.8], [0, 0]], rtol=1e-6
-  )
-  np.testing.assert_array_equal(state.density.archs_VxE[0], arch_E)
+def test_prototypes_are_the_default_where_a_space_is_not_listed():
+  assert online.used(config.Density(), spaces.get('mobilenet'))
+  assert not online.used(config.Density(), DIGITS)
+  assert online.used(config.Density(estimator='prototypes'), DIGITS)
+  kde = config.Density(estimator='kde')
+  assert not online.used(kde, spaces.get('mobilenet'))
 
 
-def test_tensors_are_normalised_one_by_one():
-  point_D = prototypes.point({'a': jnp.array([3.0, 4.0]), 'b': jnp.ones(1)})
-  np.testing.assert_allclose(
-    point_D, np.array([0.6, 0.8, 1.0]) / np.sqrt(2), rtol=1e-6
-  )
+def test_what_prototypes_cannot_serve_is_refused(tmp_path):
+  for fields, says in (
+    ({'measure': 'functional'}, 'clusters unit vectors'),
+    ({'estimator': None}, 'digits is listed: set that'),
+  ):
+    with pytest.raises(ValueError, match=says) as raised:
+      build.experiment(given(tmp_path, **fields))
+    assert '\n' not in str(raised.value)
+
+
+def test_a_dear_density_names_what_is_cheaper(tmp_path, monkeypatch):
+  exact = given(tmp_path, space='nas_bench_macro', estimator=None, archs=500)
+  experiment = build.experiment(exact)
+  assert schedule.estimates_density(exact)
+  epochs = cost.of_run(experiment)['epochs']['density']
+  monkeypatch.setattr(cost, 'DEAR', epochs * 2)
+  assert cost.advise(experiment) is None
+  monkeypatch.setattr(cost, 'DEAR', epochs / 2)
+  says = cost.advise(experiment)
+  assert says is not None and f'costs {epochs:.3g} epochs of training' in says
+  assert '--density.estimator prototypes' in says
+  few = build.experiment(given(tmp_path))
+  assert cost.advise(few) is None
+  # Prototypes would measure every architecture of a small space.
+  monkeypatch.setattr(cost, 'DEAR', 0)
+  small = given(tmp_path, estimator=None, archs=500)
+  assert cost.advise(build.experiment(small)) is None
+  # The same images of each, but of fewer.
+  assert cost.of_run(few)['extra_gradients']['density'] == 30 * 50

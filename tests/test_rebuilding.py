@@ -2,32 +2,39 @@
 
 import dataclasses
 import functools
-import os
-import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_training import final_state, flags_in, same_run
 
-from jaxnas import (
-  build,
-  data_config,
-  density,
-  density_config,
-  ledger,
-  rebuilding,
-  runs,
-  samplers,
-  spaces,
-  train,
+from jaxnas import density, samplers, spaces, train
+from jaxnas.config import (
+  Config,
+  Data,
+  Debias,
+  Density,
+  Ranking,
+  Sampler,
+  run_folder,
 )
-from jaxnas.config import Config, Data, Debias, Density, Ranking, Sampler
-from jaxnas.samplers.tree import rebuild, rebuild_from_outputs
+from jaxnas.experiment import (
+  build,
+  datasets,
+  densities,
+  origin,
+  rebuild,
+  run,
+  schedule,
+)
+from jaxnas.runtime import ledger
+from jaxnas.runtime.preemption import Preemption
+from jaxnas.samplers.tree import rebuild as rebuild_tree
+from jaxnas.samplers.tree import rebuild_from_outputs
 from jaxnas.training import loop
 from jaxnas.training.checkpoint import Checkpoints
-from jaxnas.training.preemption import Preemption
+from jaxnas.training.metrics import MetricsFile
+from support.runs import final_state, flags_in, interrupted, same_run
 
 DIGITS = spaces.get('digits')
 ARCHS_AxE = DIGITS.enumerate()
@@ -39,7 +46,7 @@ TINY = Config(
   ranking=Ranking(images=100),
 )
 BUILT = ('iterative', 'hierarchical')
-loaded = functools.cache(lambda: data_config.images(TINY))
+loaded = functools.cache(lambda: datasets.load(TINY.data))
 
 
 def given(variant, *, rebuilds=None, name='tree', **fields):
@@ -72,19 +79,19 @@ def test_when_a_tree_is_due(warmup, epochs, variant, rebuilds, due):
   config = given(
     variant, rebuilds=rebuilds, warmup_epochs=warmup, epochs=epochs
   )
-  assert rebuilding.due(config) == due
+  assert schedule.rebuild_epochs(config) == due
 
 
 @pytest.mark.parametrize('name', ['uniform', 'importance', 'mixture'])
 def test_other_samplers_are_built_once(name):
   config = given({'importance': 'both'}.get(name), name=name)
-  assert rebuilding.due(config) == set()
+  assert schedule.rebuild_epochs(config) == set()
 
 
 @pytest.mark.parametrize('epochs', range(1, 9))
 @pytest.mark.parametrize('rebuilds', range(1, 9))
 def test_intervals_are_even(epochs, rebuilds):
-  due = rebuilding.due(
+  due = schedule.rebuild_epochs(
     given('iterative', rebuilds=rebuilds, warmup_epochs=3, epochs=epochs)
   )
   times = sorted(due)
@@ -101,9 +108,9 @@ def fresh(config):
   return experiment, experiment.init_state()
 
 
-# What wraps the tree: exact probabilities, or a choice among candidates.
+# Where the densities around the tree come from.
 EXACT = Density(batch_size=50)
-PROTOTYPES = Density(batch_size=50, estimator='prototypes', prototypes=8)
+PROTOTYPES = Density(batch_size=50, estimator='prototypes', archs=30)
 
 
 def visited(experiment, state):
@@ -126,8 +133,8 @@ def made_up(monkeypatch, *, accuracy_A=None, outputs_AxD=None):
 
     return measure
 
-  monkeypatch.setattr(rebuilding, 'accuracies', of(accuracy_A))
-  monkeypatch.setattr(rebuilding, 'outputs', of(outputs_AxD))
+  monkeypatch.setattr(rebuild, 'accuracies', of(accuracy_A))
+  monkeypatch.setattr(rebuild, 'outputs', of(outputs_AxD))
 
 
 @pytest.mark.parametrize('variant', BUILT)
@@ -142,13 +149,13 @@ def test_the_tree_is_that_of_what_is_measured(monkeypatch, variant, of_density):
   assert not before.built and (np.asarray(before.visits_N) > 0).any()
   if variant == 'iterative':
     made_up(monkeypatch, accuracy_A=accuracy_A)
-    expected = rebuild(before, accuracy_A)
+    expected = rebuild_tree(before, accuracy_A)
   else:
     made_up(monkeypatch, outputs_AxD=outputs_AxD)
     expected = rebuild_from_outputs(before, outputs_AxD)
   for epoch in (0, 3):
-    assert rebuilding.rebuild(experiment, state, epoch) is state
-  built = rebuilding.rebuild(experiment, state, 1)
+    assert rebuild.rebuild(experiment, state, epoch) is state
+  built = rebuild.rebuild(experiment, state, 1)
   same(built.sampler.proposal, expected)
   assert built.sampler.proposal.built
   assert (built.sampler.proposal.tree.parent_N != before.tree.parent_N).any()
@@ -163,7 +170,7 @@ def test_a_sampler_without_a_tree_stays(monkeypatch):
   made_up(monkeypatch)
   experiment, state = fresh(given('default'))
   for epoch in range(4):
-    assert rebuilding.rebuild(experiment, state, epoch) is state
+    assert rebuild.rebuild(experiment, state, epoch) is state
 
 
 def test_debiasing_multiplies_the_tree_that_was_just_built(
@@ -182,11 +189,11 @@ def test_debiasing_multiplies_the_tree_that_was_just_built(
     measured.append(rng.uniform(0, 3, 81))
     return measured[-1]
 
-  def estimate(config, subject, poll, **options):
+  def estimate(config, snapshot, poll, **options):
     return density.Density(ARCHS_AxE, rng.uniform(1, 2, 81))
 
-  monkeypatch.setattr(rebuilding, 'accuracies', accuracies)
-  monkeypatch.setattr(density_config, 'estimate', estimate)
+  monkeypatch.setattr(rebuild, 'accuracies', accuracies)
+  monkeypatch.setattr(densities, 'estimate', estimate)
   experiment, _ = fresh(config)
   seen = []
 
@@ -197,12 +204,16 @@ def test_debiasing_multiplies_the_tree_that_was_just_built(
     return state
 
   monkeypatch.setattr(loop, 'fit', fit)
-  book = ledger.Ledger(tmp_path / ledger.FILE, 0.0)
-  train.train_supernet(experiment, tmp_path, None, None, Preemption(), book)
+  book = ledger.Ledger(tmp_path / ledger.FILE, 0.0, '')
+  metrics = MetricsFile(tmp_path / 'metrics.jsonl', of='')
+  run.train_supernet(
+    *(experiment, tmp_path, None, None, Preemption(), book, metrics),
+    origin.Origin(tmp_path),
+  )
   assert [count for count, _ in seen] == [0, 1, 2]
   assert not np.asarray(seen[0][1].alpha_A).any()
   for accuracy_A, (_, sampler) in zip(measured, seen[1:], strict=True):
-    same(sampler.proposal, rebuild(seen[0][1].proposal, accuracy_A))
+    same(sampler.proposal, rebuild_tree(seen[0][1].proposal, accuracy_A))
     plain = samplers.with_density(sampler, np.zeros(81), 1.0)
     numbers = [
       samplers.effective_number(np.asarray(experiment.sampler.log_prob(given)))
@@ -257,7 +268,9 @@ def test_outputs_beyond_the_memory_are_refused_before_any_work(
 def test_measurements_are_of_three_validation_batches_that_others_are_not():
   experiment, _ = fresh(given('iterative'))
   x_BxHxWxC, y_B = experiment.held_out.rebuild.batch(np.arange(300))
-  _, validation_V = data_config.divide(experiment.config, loaded())
+  _, validation_V = datasets.divide(
+    loaded(), experiment.config.data, experiment.config.seed
+  )
   expected = loaded().y_train[validation_V]
   assert len(experiment.held_out.rebuild) == 300 == len(x_BxHxWxC)
   # Of 500 images; a shuffle of its own.
@@ -269,8 +282,8 @@ def test_measurements_are_of_three_validation_batches_that_others_are_not():
 @pytest.mark.slow
 def test_what_is_measured_is_what_the_supernet_says():
   experiment, state = fresh(given('hierarchical'))
-  outputs_AxD = rebuilding.outputs(experiment, state, lambda: None)
-  accuracy_A = rebuilding.accuracies(experiment, state, lambda: None)
+  outputs_AxD = rebuild.outputs(experiment, state, lambda: None)
+  accuracy_A = rebuild.accuracies(experiment, state, lambda: None)
   assert outputs_AxD.shape == (81, 3000)
   forward = jax.jit(
     lambda x, arch_E: experiment.net.apply(
@@ -311,8 +324,8 @@ def whole(request, tmp_path_factory):
 
 
 def states(run):
-  """By step."""
-  experiment = build.experiment(runs.read_config(run))
+  """Returns the experiment and its states by step."""
+  experiment = build.experiment(run_folder.read_config(run))
   with Checkpoints(run / 'checkpoints') as checkpoints:
     return experiment, {
       step: checkpoints.restore(step, experiment.init_state())[0]
@@ -328,7 +341,7 @@ def test_a_run_trains_by_the_trees_that_it_builds(whole):
   assert not at[5].sampler.proposal.built
   same(at[5].sampler.proposal.tree, unranked)
   last = 10 if variant == 'iterative' else 5
-  built = rebuilding.rebuild(experiment, at[last], last // 5)
+  built = rebuild.rebuild(experiment, at[last], last // 5)
   final = at[15].sampler.proposal
   assert final.built and (final.tree.parent_N != unranked.parent_N).any()
   same(final.tree, built.sampler.proposal.tree)
@@ -344,28 +357,13 @@ def test_a_run_trains_by_the_trees_that_it_builds(whole):
 
 
 @pytest.mark.slow
-def test_stopped_and_resumed_is_the_same_run(whole, tmp_path, monkeypatch):
+def test_stopped_and_resumed_is_the_same_run(whole, tmp_path):
   """In the warm-up's last step, before a tree is built, or behind it."""
   variant, run = whole
   stop = {'iterative': 5, 'hierarchical': 8}[variant]
   flags, folder = flags_with(tmp_path, variant)
-  make_step = build.step.make_step
-
-  def interrupted(*args, **kwargs):
-    inner, calls = make_step(*args, **kwargs), []
-
-    def step(*operands):
-      calls.append(1)
-      if len(calls) == stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-      return inner(*operands)
-
-    return step
-
-  with monkeypatch.context() as patch:
-    patch.setattr(build.step, 'make_step', interrupted)
-    with pytest.raises(SystemExit) as ended:
-      train.main(flags)
+  with interrupted(stop), pytest.raises(SystemExit) as ended:
+    train.main(flags)
   assert ended.value.code == 143
   with Checkpoints(folder / 'checkpoints') as checkpoints:
     assert checkpoints.steps()[-1] == stop

@@ -1,19 +1,35 @@
 """The page about runs, and the files of its figures."""
 
-import html.parser
+import dataclasses
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import small_run
 
-from jaxnas import correlation, report, runs
-from jaxnas.report import charts, compared, folders, page, ranked, sections, svg
+from jaxnas import spaces, train
+from jaxnas.config import Config, Debias
+from jaxnas.report import (
+  charts,
+  compared,
+  folders,
+  listed,
+  marks,
+  page,
+  palette,
+  ranked,
+  sections,
+  svg,
+)
 from jaxnas.report.__main__ import main
+from jaxnas.runtime import files, ledger
+from jaxnas.truth import correlation
+from support import runs, small_run
+from support.elements import Elements
 
 HOSTILE = '<script>alert("x")</script>&\'$x_1$'
 
@@ -48,41 +64,22 @@ def written(debiased, tmp_path_factory):
   return out.read_text('utf-8'), out.with_suffix('')
 
 
-class Elements(html.parser.HTMLParser):
-  """Tags with their attributes, and all text outside of scripts and style."""
-
-  def __init__(self, text):
-    super().__init__()
-    self.tags, self.texts, self.open = [], [], []
-    self.feed(text)
-    assert not self.open
-
-  def handle_starttag(self, tag, attrs):
-    self.tags.append((tag, dict(attrs)))
-    if tag not in ('meta', 'br'):
-      self.open.append(tag)
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, data):
-    if self.open and self.open[-1] not in ('script', 'style'):
-      self.texts.append(data)
-
-  @property
-  def text(self):
-    return ' '.join(''.join(self.texts).split())
+def test_a_figure_is_counted_once_for_its_two_files(copy, capsys):
+  with small_run.registered():
+    assert main([str(copy)]) == 0
+  drawn = len([*(copy / 'report').glob('*.svg')])
+  assert drawn and f': {drawn} figures, also as PNG' in capsys.readouterr().out
 
 
 def test_a_page_loads_nothing_and_runs_only_its_own_script(written):
   text, _ = written
   elements = Elements(text)
   for _, attributes in elements.tags:
-    assert not {*attributes} & {'src', 'onload', 'onclick', 'style'}
-    assert attributes.get('href', '#').startswith('#')
+    assert not {*attributes} & {'src', 'onload', 'onclick'}
+    assert attributes.get('href', '#').startswith(('#', 'data:image/png;'))
   assert not re.search(r'https?:|url\(|@import', text)
   (policy,) = (a['content'] for _, a in elements.tags if a.get('http-equiv'))
-  assert policy.startswith("default-src 'none';")
+  assert policy.startswith("default-src 'none'; img-src data:;")
   assert "script-src 'sha256-" in policy
   assert [tag for tag, _ in elements.tags].count('script') == 1
 
@@ -99,20 +96,29 @@ def test_a_page_has_every_section_and_every_figure(written, debiased):
   names = {file.stem for file in folder.iterdir()}
   assert names == {
     'training-loss', 'training-accuracy', 'training-gradient-norm',
-    'training-images-per-s', 'kendall', 'ranks-run', 'ranks-run-undebiased',
+    'training-images-per-s', 'kendall', 'ranks-debiased', 'ranks-undebiased',
     'density', 'density-accuracy', 'density-agreement', 'sampling', 'compute',
-    'distances-training-run', 'distances-validation-run', 'layers-run',
+    'distances-training-debiased', 'distances-validation-debiased',
+    'layers-debiased', 'layers-undebiased', 'distances-training-undebiased',
+    'distances-validation-undebiased',
     'time',
-    'distances-training-run-undebiased', 'distances-validation-run-undebiased',
-    'layers-run-undebiased', 'pairs-run', 'pairs-run-undebiased',
+    'pairs-debiased', 'pairs-undebiased', 'updates-debiased',
+    'intervention-debiased',
   }  # fmt: skip
   for name in names:
     assert (folder / f'{name}.png').read_bytes().startswith(b'\x89PNG')
     assert '<svg' in (folder / f'{name}.svg').read_text('utf-8')
   svgs = [a for tag, a in elements.tags if tag == 'svg']
   assert len(svgs) == len(names)
-  command = json.loads((debiased / 'environment.json').read_text())['command']
-  assert command in elements.text
+  assert '>Chosen by debiased: ' in text and 'class="network"' in text
+
+
+def test_a_page_names_the_folder_of_each_run(written, debiased):
+  where = re.findall(r'<span>(\S+) <code>(.*?)</code></span>', written[0])
+  assert where == [
+    ('debiased', debiased.name),
+    ('undebiased', f'{debiased.name}/undebiased'),
+  ]
 
 
 def test_numbers_of_the_page_are_those_of_the_run(written, debiased):
@@ -120,12 +126,12 @@ def test_numbers_of_the_page_are_those_of_the_run(written, debiased):
   found = json.loads((debiased / 'correlation.json').read_text())
   low, high = found['kendall_interval']
   assert f'{found["kendall"]:.3f} [{low:.2f}, {high:.2f}]' in elements.text
-  assert f'Chosen: {found["best_arch"]} by run,' in elements.text
+  assert f'Chosen: {found["best_arch"]} by debiased,' in elements.text
   row = '<th scope="row">debias.temperature</th><td>0.1</td><td>None</td>'
   assert row in written[0]
   # Hovering says of each architecture what it is.
   said = [a['data-t'] for _, a in elements.tags if 'data-t' in a]
-  predicted = runs.read_npz(debiased / 'predictions.npz')
+  predicted = files.read_npz(debiased / 'predictions.npz')
   costs = small_run.SPACE.costs(small_run.ARCHS_AxE)
   for a in (0, 26):
     lines = [
@@ -153,7 +159,9 @@ def test_samples_are_held_to_their_probabilities(debiased, small_space):
   assert expected_A.sum() == pytest.approx(total)
   # Half of the run is the warm-up; then by eq. 8.
   p_A = np.exp(-run.density['alpha_A'] / 0.1)
-  np.testing.assert_allclose(expected_A, total * (1 / 54 + p_A / p_A.sum() / 2))
+  np.testing.assert_allclose(
+    expected_A, total * (1 / 54 + p_A / p_A.sum() / 2), rtol=1e-5
+  )
 
 
 def test_densities_are_correlated_with_what_is_ranked(debiased, small_space):
@@ -162,23 +170,27 @@ def test_densities_are_correlated_with_what_is_ranked(debiased, small_space):
   rho = correlation.spearman(
     run.density['alpha_A'], run.predictions['accuracy_A']
   )
-  assert f'run, after the warm-up: {rho:.2f} with the supernet' in chart.note
+  assert (
+    f'debiased, after the warm-up: {rho:.2f} with the supernet' in chart.note
+  )
+  assert 'temperature 0.1' in chart.note
   assert agreement.marks[0].y_N[-1] == pytest.approx(1)
 
 
-def test_what_a_run_lacks_is_left_out_with_a_word(copy):
+def test_a_page_is_silent_about_what_a_run_does_not_have(copy):
   for name in (
     'metrics.jsonl', 'correlation.json', 'predictions.npz', 'table.json',
     'density.npz', 'density_log.npz', 'samples.npz', 'environment.json',
-    'ledger.json',
+    'ledger.json', 'updates.npz',
   ):  # fmt: skip
     (copy / name).unlink()
   shutil.rmtree(copy / 'undebiased')
-  assert report.write([copy], copy / 'report.html') == []
+  assert page.write([copy], copy / 'report.html') == []
   text = Elements((copy / 'report.html').read_text('utf-8')).text
-  assert 'Nothing is ranked yet.' in text
-  for name in ('metrics.jsonl', 'density_log.npz', 'ledger.json'):
-    assert f'run: {name} is not there.' in text
+  assert 'Nothing is ranked yet.' in text and 'Chosen by' not in text
+  assert 'is not there' not in text and 'Left out' not in text
+  for title in ('Training', 'Density', 'Sampling', 'Time and compute'):
+    assert title not in text
 
 
 @pytest.mark.parametrize(
@@ -199,36 +211,38 @@ def test_a_broken_file_costs_no_more_than_what_it_holds(
   copy, name, content, monkeypatch
 ):
   (copy / name).write_text(content)
-  monkeypatch.setattr(report.files, 'save', lambda figure, folder: [])
-  report.write([copy], copy / 'report.html')
+  monkeypatch.setattr(svg, 'save', lambda figure, folder: ([], ''))
+  page.write([copy], copy / 'report.html')
   text = Elements((copy / 'report.html').read_text('utf-8')).text
-  assert 'cannot be' in text
-  assert 'run/undebiased' in text
+  assert 'cannot be' in text or 'has rows that are damaged' in text
+  assert 'undebiased' in text
 
 
 def test_everything_that_comes_from_files_is_escaped(copy, monkeypatch):
   environment = json.loads((copy / 'environment.json').read_text())
   environment |= {'command': HOSTILE, 'platform': HOSTILE}
   environment['versions'] = {HOSTILE: HOSTILE}
-  runs.write_json(copy / 'environment.json', environment)
-  found = json.loads((copy / 'correlation.json').read_text())
+  files.write_json(copy / 'environment.json', environment)
+  found = runs.result_of(copy / 'correlation.json')
   found |= {'best_arch': HOSTILE, 'split': HOSTILE, 'bn': HOSTILE}
   found['baselines'] = {HOSTILE: {'kendall': 0.9, 'spearman': 0.9}}
   found['compute']['epochs'] = {HOSTILE: 3.0}
-  runs.write_json(copy / 'correlation.json', found)
-  runs.write_json(copy / 'ledger.json', {'seconds': {HOSTILE: 3.0}})
-  log = runs.read_npz(copy / 'density_log.npz')
+  runs.write_result(copy, 'correlation.json', found)
+  book = {'processes': 1, 'seconds': {HOSTILE: 3.0}, 'at': {}}
+  runs.write_result(copy, 'ledger.json', book)
+  log = files.read_npz(copy / 'density_log.npz')
   log['tensors_T'] = np.array([HOSTILE] * len(log['tensors_T']))
-  runs.write_npz(copy / 'density_log.npz', log)
+  files.write_npz(copy / 'density_log.npz', log)
   hostile = copy.rename(copy.with_name('<b>&"run'))
   # The files of figures, too, are drawn.
-  drawn = report.write([hostile], copy.with_name('page.html'), title=HOSTILE)
+  drawn = page.write([hostile], copy.with_name('page.html'), title=HOSTILE)
   text = copy.with_name('page.html').read_text('utf-8')
   elements = Elements(text)
   assert [tag for tag, _ in elements.tags].count('script') == 1
   assert not [tag for tag, _ in elements.tags if tag == 'b']
   assert HOSTILE in elements.text
-  assert any(a.get('data-t', '').startswith(HOSTILE) for _, a in elements.tags)
+  for key in ('data-t', 'data-cells'):
+    assert any('<script>alert' in a.get(key, '') for _, a in elements.tags)
   assert all(file.parent == copy.with_name('page') for file in drawn)
   assert all('<script>alert' not in f.read_text('utf-8')
              for f in drawn if f.suffix == '.svg')  # fmt: skip
@@ -236,13 +250,12 @@ def test_everything_that_comes_from_files_is_escaped(copy, monkeypatch):
 
 def test_seconds_of_a_ledger_are_shown(copy, monkeypatch):
   seconds = {'train': 3.0, 'density': 1.5, 'x': 0}
-  runs.write_json(
-    copy / 'ledger.json', {'processes': 1, 'seconds': seconds, 'at': {}}
-  )
+  book = {'processes': 1, 'seconds': seconds, 'at': {}}
+  runs.write_result(copy, 'ledger.json', book)
   run, _ = folders.read([copy])
-  time, _ = sections.trained.spent([run])
-  assert time.parts == {'run': {'train': 3.0, 'density': 1.5, 'x': 0.0}}
-  assert svg.kinds(time) == ['train', 'density']
+  time, _ = sections.trained.cost([run])
+  assert time.parts == {'debiased': {'train': 3.0, 'density': 1.5, 'x': 0.0}}
+  assert charts.kinds(time) == ['train', 'density']
 
 
 @pytest.mark.parametrize(
@@ -265,9 +278,9 @@ def test_bad_input_ends_before_any_work(
 
 
 def test_too_many_runs_are_refused(debiased, tmp_path, small_space):
-  some = [shutil.copytree(debiased, tmp_path / str(n)) for n in range(5)]
+  subset = [shutil.copytree(debiased, tmp_path / str(n)) for n in range(5)]
   with pytest.raises(ValueError, match='10 runs; a page shows at most 8'):
-    folders.read(some)
+    folders.read(subset)
 
 
 def test_labels_leave_out_what_runs_share(debiased, tmp_path, small_space):
@@ -277,69 +290,33 @@ def test_labels_leave_out_what_runs_share(debiased, tmp_path, small_space):
   read = folders.read([tmp_path / 'a/seed_0', tmp_path / 'b/seed_0'])
   assert [run.label for run in read] == ['a/seed_0', 'b/seed_0']
   (alone,) = folders.read([tmp_path / 'a/seed_0'])
-  assert alone.label == 'seed_0'
+  assert alone.label == 'debiased'
 
 
-def chart(**fields):
-  defaults = {'name': 'c', 'title': 't', 'xlabel': 'x', 'ylabel': 'y'}
-  return charts.Chart(**(defaults | fields))
+def test_runs_are_called_by_what_they_are():
+  plain = Config(space='digits')
+  debiased = Config(space='digits', debias=Debias(effective_fraction=0.5))
+  other = dataclasses.replace(debiased, seed=1)
+  for configs, labels in (
+    ([plain], ['undebiased']),
+    ([debiased, plain], ['debiased', 'undebiased']),
+    ([debiased, other], ['seed 0', 'seed 1']),
+    (
+      [debiased, plain, other],
+      ['debiased, seed 0', 'undebiased, seed 0', 'debiased, seed 1'],
+    ),
+    ([plain, plain], None),
+  ):
+    assert folders.labels_of(configs) == labels
 
 
-def test_ranks_have_the_best_at_the_top_right():
-  x_N = np.array([1.0, 50.0])
-  dots = charts.Dots(label='d', colour=0, x_N=x_N, y_N=x_N)
-  text = svg.figure(chart(marks=[dots], ranks=True, diagonal=True))
-  best, worst = (
-    {key: float(a[key]) for key in ('cx', 'cy')}
-    for tag, a in Elements(text).tags
-    if tag == 'circle'
-  )
-  assert best['cx'] > worst['cx'] and best['cy'] < worst['cy']
-
-
-def test_many_dots_are_thinned_but_for_the_ringed_ones():
-  x_N = np.arange(6561.0)
-  dots = charts.Dots(
-    label='d', colour=0, x_N=x_N, y_N=x_N, ringed_M=np.arange(10)
-  )
-  text = svg.figure(chart(marks=[dots]))
-  circles = [a for tag, a in Elements(text).tags if tag == 'circle']
-  assert svg.MOST_DOTS <= len(circles) <= svg.MOST_DOTS + 10
-  assert sum('ringed' in a['class'] for a in circles) == 10
-  said = page.page('t', [], [sections.Section('s', [chart(marks=[dots])])])
-  assert f'6,561 dots, of which {len(circles):,} are drawn.' in said
-
-
-def test_undefined_cells_are_told_from_values():
-  grid = charts.Grid(
-    name='g', title='t', xlabel='epoch', rows=['a'], columns=['0', '1'],
-    value_RxC=np.array([[np.nan, 0.25]]), unit='u',
-  )  # fmt: skip
-  cells = [a for _, a in Elements(svg.figure(grid)).tags if 'data-t' in a]
-  assert [a['data-t'] for a in cells] == [
-    'a\nepoch 0\nu undefined', 'a\nepoch 1\nu 0.25',
-  ]  # fmt: skip
-  assert cells[0]['class'] == 'unknown' and 'fill' not in cells[0]
-
-
-def test_a_square_has_a_row_an_architecture_and_few_names():
-  names = [f'arch {n}' for n in range(64)]
-  grid = charts.Grid(
-    name='g', title='t', xlabel='64 architectures', rows=names, columns=names,
-    value_RxC=np.eye(64), unit='u',
-  )  # fmt: skip
-  elements = Elements(svg.figure(grid))
-  cells = [a for _, a in elements.tags if 'data-t' in a]
-  assert len(cells) == 64**2
-  assert cells[1]['data-t'] == 'arch 0\narch 1\nu 0'
-  # As wide as high, and names are told apart.
-  high = max(float(a['y']) + float(a['height']) for a in cells)
-  wide = max(float(a['x']) + float(a['width']) for a in cells)
-  assert high == pytest.approx(
-    wide - min(float(a['x']) for a in cells), rel=0.1
-  )
-  at = [float(a['y']) for _, a in elements.tags if a.get('class') == 'row end']
-  assert len(at) > 10 and np.diff(at).min() >= 11
+def test_a_twin_begins_where_the_warm_up_ends(debiased, small_space):
+  runs = folders.read([debiased])
+  for chart in sections.trained.curves(runs):
+    ours, twin = chart.marks
+    (at,) = np.flatnonzero(ours.x_N == twin.x_N[0])
+    assert ours.x_N[at] <= runs[0].config.warmup_epochs
+    assert ours.y_N[at] == twin.y_N[0]
 
 
 def test_what_is_alike_stands_side_by_side():
@@ -352,6 +329,96 @@ def test_what_is_alike_stands_side_by_side():
   order_M = compared.alike(distance_MxM)
   assert sorted(order_M) == list(range(15))
   assert (np.diff(cluster_M[order_M]) != 0).sum() == 2
+
+
+def test_the_same_line_twice_is_seen_twice():
+  x_N, y_N = np.arange(3.0), np.array([1.0, 2.0, 4.0])
+  marks_of = [
+    charts.Line(label=str(n), colour=n, x_N=x_N, y_N=y)
+    for n, y in enumerate((y_N, y_N.copy(), y_N + 1))
+  ]
+  chart = charts.Chart(
+    name='x', title='x', xlabel='x', ylabel='y', marks=marks_of
+  )
+  assert [marks.hides(chart, n) for n in range(3)] == [False, True, False]
+
+
+def test_the_command_of_a_page_trains_the_same(copy, small_space):
+  """It does so whatever was typed: a resumption, or a cell of a notebook."""
+  (code,) = listed.commands(folders.read([copy]))
+  assert code.title == 'Train again: debiased, undebiased'
+  python, *module, name, config, _, table, _, again = shlex.split(code.text)
+  assert [python, *module, name] == [
+    'python', '-m', 'jaxnas.train', '--config',
+  ]  # fmt: skip
+  out = copy.with_name(again)
+  assert (
+    train.main(['--config', config, '--table', table, '--workdir', str(out)])
+    == 0
+  )
+  runs.same_run(copy, out)
+  runs.same_run(copy / 'undebiased', out / 'undebiased')
+
+
+def test_a_command_quotes_what_a_shell_would_part(copy, small_space):
+  spaced = copy.rename(copy.with_name('a run; of mine'))
+  (code,) = listed.commands(folders.read([spaced]))
+  words = shlex.split(code.text)
+  assert words[words.index('--config') + 1] == str(spaced / 'config.json')
+  assert words[-1] == 'a run; of mine-again'
+
+
+def test_one_colour_is_one_thing():
+  for colours in (palette.LIGHT, palette.DARK):
+    names = {name for name in colours if name not in ('paper', 'accent')}
+    assert len({colours[name] for name in names}) == len(names)
+  assert palette.LIGHT.keys() == palette.DARK.keys()
+  runs_have = {*palette.SERIES}
+  kinds = [part.replace('_', ' ') for part in ledger.PARTS]
+  purposes = ['training', 'rewards', 'density', 'rebuilding', 'ranking']
+  named = {kind: palette.name_of(kind) for kind in [*kinds, *purposes]}
+  assert 'soft' not in named.values() and not runs_have & {*named.values()}
+  assert named['train'] == named['training']
+  assert named['rank'] == named['ranking']
+
+
+@pytest.mark.parametrize(
+  ('space', 'arch', 'first', 'ops'),
+  [
+    ('digits', '2021', '1', 4),
+    ('pooling', '4,7', '1', 9),
+    ('nas_bench_macro', '22212220', '1', 8),
+    ('nas_bench_201', None, '0 to 1', 6),
+    ('mobilenet', None, '1', 21),
+  ],
+)
+def test_the_network_chosen_is_drawn_in_every_space(space, arch, first, ops):
+  described = spaces.get(space)
+  arch = arch or described.format(np.zeros(described.positions, int))
+  (drawn,) = listed.drawn(described, {arch: ['debiased', 'undebiased']})
+  assert drawn.title == f'Chosen by debiased and undebiased: {arch}'
+  assert drawn.boxes[0][0] == first and len(drawn.boxes) == ops
+  arch_E = described.parse(arch)
+  assert [op for _, op, _ in drawn.boxes] == [
+    described.ops[e][op] for e, op in enumerate(arch_E)
+  ]
+  assert not any(differs for *_, differs in drawn.boxes)
+
+
+def test_every_architecture_is_in_a_table_that_sorts(debiased, small_space):
+  runs = folders.read([debiased])
+  (table,) = listed.architectures(runs)
+  assert table.sortable and len(table.rows) == 27
+  assert table.note.startswith('All 27 architectures, as ')
+  assert [*table.head][2:6] == [
+    'alone', 'density', 'probability', 'times trained',
+  ]  # fmt: skip
+  scores = [float(row[1].rstrip('%')) for row in table.rows]
+  assert scores == sorted(scores, reverse=True)
+  assert sum(float(row[4]) for row in table.rows) == pytest.approx(1, abs=1e-3)
+  assert sum(int(row[5]) for row in table.rows) == (
+    runs[0].samples['samples_A'].sum()
+  )
 
 
 def test_layers_go_from_the_images_to_the_classes():

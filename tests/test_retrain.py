@@ -5,8 +5,14 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxnas import build, config, correlation, retrain, runs, spaces, tables
-from jaxnas.training.preemption import Preemption
+from jaxnas import config, retrain, spaces, truth
+from jaxnas.config import run_folder
+from jaxnas.experiment import build, retraining
+from jaxnas.experiment.stand_alone import make_trainer
+from jaxnas.runtime import files
+from jaxnas.runtime.preemption import Preemption
+from jaxnas.truth import correlation
+from support import runs
 
 SPACE = spaces.get('digits')
 
@@ -40,12 +46,12 @@ def test_every_architecture_and_seed_once_and_none_again(tmp_path):
   calls: list = []
   results = tmp_path / 'results.jsonl'
   archs_AxE = SPACE.enumerate()[:5]
-  first = retrain.retrain(
-    SPACE, archs_AxE, fake_trainer(calls), range(3), results
+  first = retraining.train_all(
+    SPACE, archs_AxE, fake_trainer(calls), range(3), results, 'run'
   )
   assert len(calls) == len(set(calls)) == 15
-  again = retrain.retrain(
-    SPACE, SPACE.enumerate()[:6], fake_trainer(calls), range(3), results
+  again = retraining.train_all(
+    SPACE, SPACE.enumerate()[:6], fake_trainer(calls), range(3), results, 'run'
   )
   assert len(calls) == len(set(calls)) == 18
   np.testing.assert_array_equal(again[:5], first)
@@ -56,16 +62,16 @@ def test_a_row_cut_short_is_trained_again(tmp_path):
   calls: list = []
   results = tmp_path / 'results.jsonl'
   archs_AxE = SPACE.enumerate()[:2]
-  whole = retrain.retrain(
-    SPACE, archs_AxE, fake_trainer(calls), range(2), results
+  whole = retraining.train_all(
+    SPACE, archs_AxE, fake_trainer(calls), range(2), results, 'run'
   )
   results.write_text(results.read_text()[:-9])
-  again = retrain.retrain(
-    SPACE, archs_AxE, fake_trainer(calls), range(2), results
+  again = retraining.train_all(
+    SPACE, archs_AxE, fake_trainer(calls), range(2), results, 'run'
   )
   np.testing.assert_array_equal(again, whole)
   assert len(calls) == 5
-  assert len(retrain.read_results(results)) == 4
+  assert len(retraining.read_results(results, 'run')) == 4
 
 
 def test_agreement_of_disjoint_sets_of_seeds():
@@ -77,30 +83,32 @@ def test_agreement_of_disjoint_sets_of_seeds():
     )
     for a, b, c, d in [(0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)]
   ]
-  assert retrain.agreement(accuracy_AxS, 2) == pytest.approx(np.mean(taus))
-  assert retrain.agreement(np.repeat(accuracy_AxS[:, :1], 2, 1), 1) == 1
-  assert retrain.agreement(accuracy_AxS[:, :1], 1) is None
+  assert retraining.agreement(accuracy_AxS, 2) == pytest.approx(np.mean(taus))
+  assert retraining.agreement(np.repeat(accuracy_AxS[:, :1], 2, 1), 1) == 1
+  assert retraining.agreement(accuracy_AxS[:, :1], 1) is None
 
 
 def test_all_writes_a_table_that_loads(flags, monkeypatch, capsys):
   words, run = flags
-  monkeypatch.setattr(retrain, 'make_trainer', lambda *_: fake_trainer([]))
+  monkeypatch.setattr(
+    retraining, 'make_trainer', lambda *_, **__: fake_trainer([])
+  )
   assert retrain.main([*words, '--all']) == 0
-  table = tables.load(SPACE, run / 'table.json')
+  table = truth.load(SPACE, run / 'table.json')
   archs_AxE = SPACE.enumerate()
   np.testing.assert_allclose(
     table.accuracy(archs_AxE), (archs_AxE.sum(1) + 0.05) / 10
   )
-  facts = json.loads((run / 'table.json').read_text())
-  assert {'command', 'versions', 'agreement_of_two_seeds'} <= {*facts}
+  metadata = json.loads((run / 'table.json').read_text())
+  assert {'command', 'versions', 'agreement_of_two_seeds'} <= {*metadata}
   assert '81 architectures' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
   ('more', 'says'),
   [
-    ([], 'either --arch ARCH or --all'),
-    (['--arch', '0120', '--all'], 'either --arch ARCH or --all'),
+    ([], 'one of --arch ARCH, --all'),
+    (['--arch', '0120', '--all'], 'one of --arch ARCH, --all'),
     (['--arch', '012'], '3 digits'),
     (['--arch', '0123'], 'position 3'),
   ],
@@ -124,9 +132,7 @@ def test_training_alone_learns_and_repeats_itself(tmp_path):
     data=config.Data(batch_size=50),
     retrain=config.Retrain(epochs=8, seeds=1),
   )
-  trainer = retrain.make_trainer(
-    given, build.stand_alone(given, None), None, Preemption()
-  )
+  trainer = make_trainer(build.stand_alone(given, None), None, Preemption())
   deep, shallow = SPACE.parse('1111'), SPACE.parse('0000')
   accuracy = trainer(deep, 0)
   assert accuracy > 0.5 > 0.1
@@ -136,27 +142,27 @@ def test_training_alone_learns_and_repeats_itself(tmp_path):
 
 
 def test_the_shipped_table_of_digits_says_how_it_was_made():
-  table = tables.load(SPACE)
+  table = truth.load(SPACE)
   assert table.seeds_AxS.shape == (81, 12)
   assert (table.accuracy_A > 0.3).all() and np.ptp(table.accuracy_A) > 0.1
-  file = runs.Path(runs.__file__).parent / 'truth' / 'digits.json'
-  facts = json.loads(file.read_text())
+  file = files.Path(truth.__file__).parent / 'digits.json'
+  metadata = json.loads(file.read_text())
   for size, name in ((1, 'two_seeds'), (6, 'halves')):
-    assert facts[f'agreement_of_{name}'] == pytest.approx(
-      retrain.agreement(table.seeds_AxS, size)
+    assert metadata[f'agreement_of_{name}'] == pytest.approx(
+      retraining.agreement(table.seeds_AxS, size)
     )
-  assert facts['agreement_of_halves'] >= 0.7
-  assert 'jaxnas.retrain --config digits_truth.py --all' in facts['command']
+  assert metadata['agreement_of_halves'] >= 0.7
+  assert 'jaxnas.retrain --config digits_truth.py --all' in metadata['command']
 
 
 def test_equal_networks_are_trained_once():
   macro = spaces.get('nas_bench_macro')
-  archs_DxE, form_A = retrain.to_train(macro, None)
+  archs_DxE, form_A = retraining.networks(macro, macro.enumerate())
   assert len(archs_DxE) == 3969
   np.testing.assert_array_equal(
     archs_DxE[form_A], macro.canonical(macro.enumerate())
   )
-  archs_DxE, form_A = retrain.to_train(macro, '01020010')
+  archs_DxE, form_A = retraining.networks(macro, macro.parse('01020010')[None])
   np.testing.assert_array_equal(archs_DxE[form_A], [macro.parse('01020010')])
 
 
@@ -177,7 +183,7 @@ def trained_alone(monkeypatch):
   """Architectures that were trained, as the trainer is asked to."""
   asked: list = []
 
-  def make_trainer(given, built, workdir, preemption):
+  def make_trainer(built, workdir, preemption, **_):
     def trainer(arch_E, seed):
       asked.append((built.space.format(arch_E), seed))
       assert built.net.arch == tuple(arch_E)
@@ -185,7 +191,7 @@ def trained_alone(monkeypatch):
 
     return trainer
 
-  monkeypatch.setattr(retrain, 'make_trainer', make_trainer)
+  monkeypatch.setattr(retraining, 'make_trainer', make_trainer)
   return asked
 
 
@@ -197,13 +203,13 @@ def test_the_best_of_a_run_is_trained_alone(ranked, monkeypatch):
   result = json.loads((ranked / 'retrain' / 'result.json').read_text())
   assert result['arch'] == first and result['space'] == 'small'
   assert result['seeds'] == [0.5, 0.5]
-  given = runs.read_config(ranked / 'retrain')
-  assert given.data == runs.read_config(ranked).data
+  given = run_folder.read_config(ranked / 'retrain')
+  assert given.data == run_folder.read_config(ranked).data
   assert given.retrain.seeds == 2
   # A search comes before the ranking.
   other = '000' if first != '000' else '111'
   (ranked / 'search').mkdir()
-  runs.write_json(ranked / 'search' / 'best.json', {'arch': other})
+  runs.write_result(ranked, 'search/best.json', {'arch': other})
   again = [*words, '--workdir', str(ranked / 'again')]
   assert retrain.main(again) == 0
   assert asked == [(first, 0), (first, 1), (other, 0), (other, 1)]
@@ -222,7 +228,7 @@ def test_the_best_is_resumed_as_what_it_was(ranked, monkeypatch, capsys):
   assert len(asked) == 1
   (ranked / 'search').mkdir()
   other = '000' if asked[0][0] != '000' else '111'
-  runs.write_json(ranked / 'search' / 'best.json', {'arch': other})
+  runs.write_result(ranked, 'search/best.json', {'arch': other})
   with pytest.raises(SystemExit) as ended:
     retrain.main([*words, '--resume'])
   assert ended.value.code == 2
@@ -236,7 +242,7 @@ def test_where_nothing_is_best_it_says_so(ranked, flags, capsys):
     (['--run', str(ranked), '--arch', 'best'], 'has ranked nothing yet'),
     (['--run', str(ranked / 'no'), '--arch', 'best'], 'holds no run'),
     ([*words, '--arch', 'best'], 'give --run RUN'),
-    (['--run', str(ranked)], 'either --arch ARCH or --all'),
+    (['--run', str(ranked)], 'one of --arch ARCH, --all'),
   ):
     with pytest.raises(SystemExit) as ended:
       retrain.main(given)

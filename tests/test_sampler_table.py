@@ -1,4 +1,4 @@
-"""Which samplers a config can have on which spaces, and what wrappers keep."""
+"""Samplers that a config can have on each space, and what wrappers keep."""
 
 import dataclasses
 import functools
@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sampler_runs
-from sampler_runs import GIVEN, REFUSED, UNLISTED, experiment
 
-from jaxnas import config, sampler_config, samplers, spaces
+from jaxnas import config, samplers, spaces
+from jaxnas.config.registry import SAMPLERS
+from jaxnas.experiment import sampling
+from support import sampler_runs
+from support.sampler_runs import GIVEN, REFUSED, UNLISTED, experiment
 
 DIGITS = spaces.get('digits')
 ARCHS_AxE = DIGITS.enumerate()
@@ -22,7 +24,7 @@ TINY = dataclasses.replace(DIGITS, ops=(('a', 'b'), ('a', 'b')))
 
 
 def refused(label, on, **options):
-  """Why, in one line that says what the reader can change; None: it is not."""
+  """Returns the refusal, one line with its remedy; None where it is built."""
   try:
     sampler_runs.build(experiment(label, **options), on)
   except ValueError as error:
@@ -34,7 +36,7 @@ def refused(label, on, **options):
 
 
 def test_what_cannot_be_served_is_refused_and_all_else_is_made():
-  pairs = itertools.product(GIVEN, spaces.NAMES)
+  pairs = itertools.product(GIVEN, spaces.SPACES)
   assert {pair for pair in pairs if refused(*pair, debias=False)} == REFUSED
   # All refuse something, but for those three.
   assert {*GIVEN} - {label for label, _ in REFUSED} == {
@@ -45,7 +47,7 @@ def test_what_cannot_be_served_is_refused_and_all_else_is_made():
 @pytest.mark.parametrize('on', UNLISTED)
 def test_debiasing_what_is_not_listed_needs_prototypes(on):
   for label in GIVEN:
-    says = refused(label, on, debias=True)
+    says = refused(label, on, debias=True, estimator='inverse_mean_distance')
     assert says is not None
     if (label, on) not in REFUSED:
       assert 'set density.estimator prototypes' in says
@@ -55,15 +57,21 @@ def test_debiasing_what_is_not_listed_needs_prototypes(on):
 @pytest.mark.parametrize('on', ['digits', *UNLISTED])
 def test_prototypes_debias_all_that_are_not_refused(on):
   for label in GIVEN:
-    options = {'debias': True, 'estimator': 'prototypes', 'prototypes': 2}
-    says = refused(label, on, **options)
-    assert (says is not None) == ((label, on) in REFUSED)
-    if says is None:
+    for rule in sampler_runs.RULES:
+      options = {'debias': True, 'rule': rule, 'prototypes': 2}
+      if on not in UNLISTED:
+        options['estimator'] = 'prototypes'
+      says = refused(label, on, **options)
+      assert (says is not None) == ((label, on) in REFUSED)
+      if says is not None:
+        continue
       sampler = sampler_runs.build(experiment(label, **options), on)
-      state = samplers.of_archs(jax.eval_shape(sampler.init))
-      assert isinstance(state, samplers.CandidatesState)
+      state = samplers.archs_state(jax.eval_shape(sampler.init))
+      among = on in UNLISTED or label == 'fair'
+      kind = samplers.CandidatesState if among else samplers.DebiasedState
+      assert isinstance(state, kind)
       logp_A = jax.eval_shape(lambda s=sampler: s.log_prob(s.init()))
-      assert logp_A is None
+      assert (logp_A is None) == among
 
 
 @pytest.mark.parametrize(
@@ -78,7 +86,7 @@ def test_prototypes_debias_all_that_are_not_refused(on):
 def test_options_that_it_cannot_serve_are_refused(fields, says):
   given = config.Config(sampler=config.Sampler(**fields))
   with pytest.raises(ValueError, match=says) as raised:
-    sampler_config.proposal(given, DIGITS, steps_per_epoch=5)
+    sampling.proposal(given, DIGITS, steps_per_epoch=5)
   assert '\n' not in str(raised.value)
 
 
@@ -102,36 +110,41 @@ def test_says_what_it_reads_and_what_belongs_together(label):
       sampler_runs.build(seldom, 'digits')
 
 
-def test_is_told_of_the_run_what_it_names(monkeypatch):
-  told = {}
+told = {}
 
-  def nosy(
-    space,
-    *,
-    paths,
-    steps_per_epoch,
-    epochs,
-    warmup_steps,
-    steps,
-    clip_norm,
-    cost_bins,
-    variant='its own',
-  ):
-    told.update({**locals(), 'told': None})
-    return samplers.uniform(space)
 
-  monkeypatch.setitem(samplers.PROPOSALS, 'nosy', nosy)
+def nosy(
+  space,
+  *,
+  paths,
+  steps_per_epoch,
+  epochs,
+  warmup_steps,
+  steps,
+  clip_norm,
+  members,
+  variant='its own',
+):
+  told.update(locals())
+  return samplers.uniform(space)
+
+
+def test_is_told_of_the_run_what_it_names():
+  SAMPLERS.add('nosy', f'{__name__}:nosy')
   given = config.Config(
     warmup_epochs=2,
     epochs=3,
-    sampler=config.Sampler(name='nosy', paths=4, cost_bins=6),
+    sampler=config.Sampler(name='nosy', paths=4, members=6),
     optimizer=config.Optimizer(clip_norm=5.0),
   )
-  sampler_config.proposal(given, DIGITS, steps_per_epoch=7)
+  try:
+    sampling.proposal(given, DIGITS, steps_per_epoch=7)
+  finally:
+    SAMPLERS.remove('nosy')
   assert told == {
     'space': DIGITS, 'paths': 4, 'steps_per_epoch': 7, 'epochs': 5,
-    'warmup_steps': 14, 'steps': 35, 'clip_norm': 5.0, 'cost_bins': 6,
-    'variant': 'its own', 'told': None,
+    'warmup_steps': 14, 'steps': 35, 'clip_norm': 5.0, 'members': 6,
+    'variant': 'its own',
   }  # fmt: skip
 
 
@@ -149,14 +162,14 @@ def test_a_budget_of_paths_has_fewer_steps(label, budget, steps):
   given = dataclasses.replace(
     given, sampler=dataclasses.replace(given.sampler, budget=budget)
   )
-  assert sampler_config.steps_per_epoch(given, DIGITS, 15) == steps
+  assert sampling.steps_per_epoch(given, DIGITS, 15) == steps
 
 
 @functools.cache
 def debiased_fair(candidates):
   """The sampler, and what it draws in many steps from a state."""
   sampler = samplers.among_candidates(
-    samplers.fair(TINY), samplers.listed(TINY), candidates=candidates
+    samplers.fair(TINY), samplers.listed_densities(TINY), candidates=candidates
   )
   keys_T = jax.random.split(jax.random.key(0), STEPS)
 
@@ -216,7 +229,7 @@ def measurements(variant):
 WRAPPERS = {
   'debiased': lambda tree: samplers.debiased(tree, ARCHS_AxE),
   'candidates': lambda tree: samplers.among_candidates(
-    tree, samplers.listed(DIGITS), candidates=2
+    tree, samplers.listed_densities(DIGITS), candidates=2
   ),
 }
 

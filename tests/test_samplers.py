@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas import samplers, spaces, streams
+from jaxnas import samplers, spaces
+from jaxnas.runtime import rng
 
 SPACES = ('digits', 'pooling', 'nas_bench_macro')
 
@@ -33,7 +34,7 @@ def sampler_and_state(request, space):
 def test_samples_are_valid_and_follow_seed_and_step(space, sampler_and_state):
   sampler, state = sampler_and_state
   draws = [
-    np.asarray(sampler.sample(state, streams.key(0, 'archs', step)))
+    np.asarray(sampler.sample(state, rng.key(0, 'archs', step)))
     for step in (0, 0, 1)
   ]
   space.validate(draws[0])

@@ -12,30 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import small_run
 from matplotlib.image import imread
-from small_run import SPACE, TABLE, ARCHS_AxE
 
-from jaxnas import (
-  build,
-  cli,
-  data_config,
-  density,
-  density_config,
-  ranking,
-  runs,
-  scoring,
-  search,
-  search_flags,
-  search_tables,
-  searchers,
-  streams,
-  supernets,
-  trained,
-)
-from jaxnas.searchers import Limits
+from jaxnas import density, search, searchers, supernets
+from jaxnas.config import run_folder, types
+from jaxnas.config.registry import SEARCHERS
+from jaxnas.experiment import build, datasets, densities, ranking, scoring
+from jaxnas.nn import target
+from jaxnas.runtime import errors, files
+from jaxnas.runtime.errors import Stopped
+from jaxnas.runtime.preemption import Preemption
+from jaxnas.runtime.rng import child_seed
+from jaxnas.searchers import findings
 from jaxnas.training.checkpoint import Checkpoints
-from jaxnas.training.preemption import Preemption, Stopped
+from support import small_run
+from support.small_run import SPACE, TABLE, ARCHS_AxE
 
 pytestmark = pytest.mark.usefixtures('small_space')
 
@@ -86,13 +77,13 @@ def rows(folder):
 
 
 def best(folder):
-  """What was found, without where."""
+  """Returns the best arch's record, without the command, which holds paths."""
   found = json.loads((folder / 'best.json').read_text())
   del found['command']
   return found
 
 
-@pytest.mark.parametrize('name', searchers.NAMES)
+@pytest.mark.parametrize('name', [*SEARCHERS])
 def test_every_searcher_ends_and_its_files_agree(small, whole, name):
   folder = whole(name)
   what = json.loads((folder / 'search.json').read_text())
@@ -122,14 +113,14 @@ def test_every_searcher_ends_and_its_files_agree(small, whole, name):
   assert found['true_accuracy'] == TABLE.accuracy(arch_E[None])[0]
   assert (found['run'], found['step']) == (str(small), 40)
   assert imread(folder / 'search.png').std() > 0.05
-  predicted_A = runs.read_npz(small / 'predictions.npz')['accuracy_A']
+  predicted_A = files.read_npz(small / 'predictions.npz')['accuracy_A']
   expected_V = predicted_A[SPACE.index(archs_VxE)]
   assert (state.accuracy_V == expected_V).all() == (name != 'shifting')
 
 
 def test_exhaustive_finds_what_the_run_ranks_first(small, tmp_path, capsys):
   call(small, tmp_path, '--searcher', 'exhaustive', '--top', '3')
-  predicted_A = runs.read_npz(small / 'predictions.npz')['accuracy_A']
+  predicted_A = files.read_npz(small / 'predictions.npz')['accuracy_A']
   state = searchers.load_state(tmp_path / 'state.npz')
   np.testing.assert_array_equal(state.archs_VxE, ARCHS_AxE)
   np.testing.assert_array_equal(state.accuracy_V, predicted_A)
@@ -149,7 +140,7 @@ def test_exhaustive_finds_what_the_run_ranks_first(small, tmp_path, capsys):
 
 def test_the_front_is_what_nothing_is_better_than(whole):
   found = searchers.load_state(whole('exhaustive') / 'state.npz')
-  front = {*search_tables.front(SPACE, found).tolist()}
+  front = {*findings.front(SPACE, found).tolist()}
   costs = SPACE.costs(found.archs_VxE)
   better = np.stack([-found.accuracy_V, costs.params_A, costs.macs_A], axis=1)
   for v, row in enumerate(better):
@@ -161,15 +152,12 @@ def test_the_front_is_what_nothing_is_better_than(whole):
 @pytest.mark.parametrize(
   ('text', 'number'),
   [
-    ('0.02M', 20000), ('20k', 20000), ('20000', 20000), ('1e5', 100000),
-    ('2G', 2 * 10**9), (None, None), ('1.5k', 1500),
+    ('0.02M', 20000), ('20k', 20000), ('20K', 20000), ('20000', 20000),
+    ('1e5', 100000), ('2G', 2 * 10**9), (None, None), ('1.5k', 1500),
   ],
 )  # fmt: skip
 def test_limits_have_units(text, number):
-  args = search_flags.Search(
-    run=Path(), ranking=trained.Ranking(), max_macs=text
-  )
-  assert search_flags.limits_of(args) == Limits(None, number)
+  assert types.count('--max_macs', text) == number
 
 
 LEAST, MOST = COSTS.macs_A.min(), COSTS.macs_A.max()
@@ -246,7 +234,7 @@ def test_a_finished_search_is_shown_again(small, whole, monkeypatch, capsys):
 
 def same_search(one, other):
   """All that was scored, bit for bit, and the weights that shifted."""
-  states = [runs.read_npz(folder / 'state.npz') for folder in (one, other)]
+  states = [files.read_npz(folder / 'state.npz') for folder in (one, other)]
   assert states[0].keys() == states[1].keys()
   for key in states[0]:
     assert states[0][key].tobytes() == states[1][key].tobytes()
@@ -294,7 +282,7 @@ def test_a_search_cut_short_goes_on_to_the_same_end(
     patch.setattr(Preemption, 'check', check)
     with pytest.raises(SystemExit) as ended:
       call(small, tmp_path, *flags(name))
-  assert ended.value.code == cli.STOPPED
+  assert ended.value.code == errors.STOPPED
   err = capsys.readouterr().err
   assert f'--workdir {tmp_path} --resume' in err
   assert not (tmp_path / 'best.json').exists()
@@ -315,10 +303,10 @@ def test_killed_between_the_weights_and_the_state_it_goes_on_alike(
 ):
   save_state = searchers.save_state
 
-  def killed(file, state):
+  def killed(file, state, *more):
     if state.generation == generation:
       raise Stopped
-    save_state(file, state)
+    save_state(file, state, *more)
 
   with monkeypatch.context() as patch:
     patch.setattr(searchers, 'save_state', killed)
@@ -338,7 +326,7 @@ def test_killed_and_resumed_is_the_same_search(small, whole, tmp_path, name):
   child = subprocess.run(
     [sys.executable, '-c', KILLED, '--run', str(small), '--workdir',
      str(tmp_path), *flags(name)],
-    cwd=Path(__file__).parent, capture_output=True, timeout=300,
+    capture_output=True, timeout=300,
   )  # fmt: skip
   assert child.returncode == -signal.SIGKILL, child.stderr.decode()
   assert searchers.load_state(tmp_path / 'state.npz').generation == 2
@@ -348,8 +336,9 @@ def test_killed_and_resumed_is_the_same_search(small, whole, tmp_path, name):
 
 KILLED = """
 import os, signal, sys
-import small_run
-from jaxnas import ranking, scoring, search
+from support import small_run
+from jaxnas import search
+from jaxnas.experiment import ranking, scoring
 accuracies, scored = ranking.accuracies, []
 def killed(experiment, state, archs_AxE, **options):
   scored.extend(archs_AxE)
@@ -375,19 +364,18 @@ def test_shifting_is_as_stated(monkeypatch):
 
 
 def batches_of(experiment, seed):
-  """Those of a search: images and labels, endless."""
+  """Yields a search's batches, images and labels, without end."""
   given = dataclasses.replace(
     experiment.config,
     data=dataclasses.replace(experiment.config.data, batch_size=150),
   )
-  loaded = data_config.images(given)
-  training = data_config.training(
-    given, loaded, data_config.divide(given, loaded)[0]
+  loaded = datasets.load(given.data)
+  train_T, _ = datasets.divide(loaded, given.data, given.seed)
+  training = datasets.training(
+    loaded, train_T, given.data, target.dtype(given.precision)
   )
   assert training.steps_per_epoch == 3
-  for step, inputs in enumerate(
-    training.feed(streams.child(seed, 'shifting'), 0)
-  ):
+  for step, inputs in enumerate(training.feed(child_seed(seed, 'shifting'), 0)):
     first = step % 3 * 150
     indices_B = inputs.order_N[first : first + 150]
     yield training.batch(inputs, jnp.int32(step), indices_B)
@@ -488,7 +476,7 @@ def test_weights_shift_along_each_candidate_and_stay(
 
 
 def close(found, expected, start):
-  """As far as rounding allows, which 20 steps multiply: a tenth of the way."""
+  """Allows rounding, which 20 steps multiply: a tenth of the way."""
   jax.tree.map(
     lambda a, b, c: np.testing.assert_array_less(
       np.linalg.norm(a - b), 0.1 * np.linalg.norm(b - c) + 1e-6
@@ -501,7 +489,7 @@ def close(found, expected, start):
 
 def mixed(small):
   """An untrained mixture, odd architectures in its second member."""
-  given = runs.read_config(small)
+  given = run_folder.read_config(small)
   given = dataclasses.replace(
     given, sampler=dataclasses.replace(given.sampler, name='mixture')
   )
@@ -569,12 +557,12 @@ def test_the_distance_is_that_of_a_density(small):
   between = scoring.distance(experiment, state, 'gradient', 3)
   archs_NxE = ARCHS_AxE[[3, 17, 26, 9]]
   d_NxN = between(archs_NxE)
-  subject = density_config.subject(experiment, state, archs_NxE)
-  net, params, _, (x,), (y_B,) = subject
+  snapshot = densities.snapshot(experiment, state, archs_NxE)
+  net, params, _, (x,), (y_B,) = snapshot
   assert len(x) == 20
   compared = density.gradient(net, params, archs_NxE)
   expected_NxN = density.matrix(
-    compared.distance, density.gather(subject, compared)
+    compared.distance, density.gather(snapshot, compared)
   )
   np.testing.assert_array_equal(d_NxN, expected_NxN)
 
@@ -636,7 +624,7 @@ def test_diverse_parents_by_gradients(small, tmp_path, monkeypatch):
 def test_a_distance_that_the_net_cannot_have_is_refused_at_once(
   small, tmp_path, capsys
 ):
-  given = runs.read_config(small)
+  given = run_folder.read_config(small)
   given = dataclasses.replace(
     given,
     density=dataclasses.replace(
@@ -644,7 +632,7 @@ def test_a_distance_that_the_net_cannot_have_is_refused_at_once(
     ),
   )
   run = tmp_path / 'run'
-  runs.open_run(run, given, resume=False)
+  run_folder.open_run(run, given, resume=False)
   (run / 'checkpoints').symlink_to(small / 'checkpoints')
   with pytest.raises(SystemExit) as ended:
     call(

@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-import small_run
 
-from jaxnas import runs
+from jaxnas.runtime import jsonl
+from support import small_run
+from support.runs import rows
 
 pytestmark = pytest.mark.soak
 
@@ -25,7 +26,7 @@ DURATION_S = float(os.environ.get('JAXNAS_SOAK_S', '1800'))
 EVERY_S = float(os.environ.get('JAXNAS_SOAK_EVERY_S', '60'))
 
 # Two where runs can have several.
-PROCESSES = 2 if importlib.util.find_spec('jaxnas.processes') else 1
+PROCESSES = 2 if importlib.util.find_spec('jaxnas.runtime.processes') else 1
 
 # Without end; a row and two checkpoints every so many of 20 steps.
 MORE = [
@@ -33,14 +34,6 @@ MORE = [
   '--ranking.every_epochs', 'None', '--ranking.sample', '100',
   '--checkpoint.every_epochs', '25',
 ]  # fmt: skip
-
-CALL = """
-import sys
-import small_run
-from jaxnas import train
-with small_run.registered():
-  sys.exit(train.main(sys.argv[1:]))
-"""
 
 # How much of the memory of its first half a process may add in its second.
 GROWTH = 0.1
@@ -62,16 +55,12 @@ def start(argv, log):
        str(PROCESSES), '--distributed.process_id', str(index)]
       for index in range(PROCESSES)
     ]  # fmt: skip
-  path = os.pathsep.join(filter(None, [
-    str(Path(__file__).parent), os.environ.get('PYTHONPATH')
-  ]))  # fmt: skip
   with log.open('ab') as stream:
     return [
       subprocess.Popen(
-        [sys.executable, '-c', CALL, *argv, *more],
+        [sys.executable, '-m', 'support.small_run', *argv, *more],
         stdout=stream,
         stderr=stream,
-        env={**os.environ, 'PYTHONPATH': path},
       )
       for more in flags
     ]
@@ -90,7 +79,7 @@ def train_for(seconds, argv, run, log):
   while time.monotonic() - began < seconds or not seen:
     time.sleep(1)
     assert all(child.poll() is None for child in children), log.read_text()
-    rows = runs.read_rows(run / 'metrics.jsonl', {'step': int})
+    rows = jsonl.read_rows(run / 'metrics.jsonl', {'step': int})
     last = rows[-1]['step'] if rows else 0
     first = last if first is None else first
     if last > first:
@@ -100,15 +89,6 @@ def train_for(seconds, argv, run, log):
   codes = [child.wait(timeout=300) for child in children]
   assert codes == [143] * len(children), log.read_text()
   return seen
-
-
-def rows(run):
-  return [
-    {key: value for key, value in row.items() if key != 'images_per_s'}
-    for row in runs.read_rows(
-      run / 'metrics.jsonl', {'step': int, 'loss': float}
-    )
-  ]
 
 
 def test_stopped_every_minute_nothing_is_lost_and_memory_stays(tmp_path):
@@ -123,13 +103,13 @@ def test_stopped_every_minute_nothing_is_lost_and_memory_stays(tmp_path):
   wall_s = time.monotonic() - began
 
   # Every row once, in order, as one run that is not stopped writes them.
-  found = rows(run)
+  found = rows(run / 'metrics.jsonl', {'step': int, 'loss': float})
   assert [row['step'] for row in found] == [
     20 * (index + 1) for index in range(len(found))
   ]
   flags, whole = small_run.flags_in(tmp_path / 'whole')
   train_for(DURATION_S / 6, [*flags, *MORE], whole, log)
-  expected = rows(whole)
+  expected = rows(whole / 'metrics.jsonl', {'step': int, 'loss': float})
   count = min(len(found), len(expected))
   assert found[:count] == expected[:count]
   assert not list((run / 'checkpoints').glob('*tmp*'))

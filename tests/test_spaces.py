@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,7 +28,7 @@ each_space = pytest.mark.parametrize(
 
 
 def test_names():
-  assert sorted(spaces.NAMES) == sorted([*NAMES, *LARGE])
+  assert sorted(spaces.SPACES) == sorted([*NAMES, *LARGE])
   assert [spaces.get(name).name for name in NAMES] == NAMES
 
 
@@ -113,7 +115,7 @@ def test_random_is_uniform_and_follows_its_generator(space):
     ('pooling', '4, 7', 'is not two blocks'),
     ('pooling', '²,7', 'is not two blocks'),
     ('pooling', '4,' + '9' * 5000, 'is not two blocks'),
-    ('nas_bench_201', '|none~0|', 'has 1 ops; nas_bench_201 has 6, such as'),
+    ('nas_bench_201', '|none~0|', 'has 1 op; nas_bench_201 has 6, such as'),
     (
       'nas_bench_201',
       '|none~0|+|none~0|none~1|+|none~0|conv~1|none~2|',
@@ -351,7 +353,7 @@ def test_cells_that_reach_their_output():
   assert connected_A.sum() == 15_284
 
   def reaches(arch_E):
-    """By every path from node 0 to node 3."""
+    """True where a path without `none` joins node 0 and node 3."""
     a, b, c, d, e, f = arch_E != 0
     return d or (a and e) or (b and f) or (a and c and f)
 
@@ -376,10 +378,26 @@ def test_cells_are_those_of_the_benchmark(data_folder):
 def test_spaces_follow_the_images_or_say_why_not():
   assert CELLS.on_images((16, 16, 3), 120).classes == 120
   assert MOBILENET.on_images((64, 64, 3), 10).image_shape == (64, 64, 3)
-  assert MACRO.on_images((32, 32, 3), 10) is MACRO
+  for space in (MACRO, spaces.get('digits'), spaces.get('pooling')):
+    other = space.on_images((9, 12, 2), 4)
+    assert (other.image_shape, other.classes) == ((9, 12, 2), 4)
+    assert other.ops == space.ops
+  with pytest.raises(ValueError, match='are 3x8: they must be 4x4 at least'):
+    spaces.get('pooling').on_images((3, 8, 3), 10)
+  own = dataclasses.replace(MACRO, any_images=False)
+  assert own.on_images((32, 32, 3), 10) is own
   with pytest.raises(ValueError, match='takes images of 32x32x3; these are 8'):
-    MACRO.on_images((8, 8, 3), 10)
+    own.on_images((8, 8, 3), 10)
   with pytest.raises(ValueError, match='has 10 classes; these images have 11'):
-    MACRO.on_images((32, 32, 3), 11)
+    own.on_images((32, 32, 3), 11)
   with pytest.raises(ValueError, match='sides that 4 divides; these are 30x32'):
     CELLS.on_images((30, 32, 3), 10)
+
+
+def test_values_of_some_are_looked_up_for_others():
+  space = spaces.get('pooling')
+  every_AxE = space.enumerate()
+  found_A = space.looked_up(
+    every_AxE[[5, 2]], np.array([0.5, 0.2]), every_AxE[[2, 3, 5]]
+  )
+  np.testing.assert_array_equal(found_A, [0.2, np.nan, 0.5])

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +9,17 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnas import build, config, retrain, runs, spaces, supernets
+from jaxnas import config, spaces, supernets
 from jaxnas.data import Training
+from jaxnas.experiment import build
+from jaxnas.experiment.stand_alone import make_trainer
+from jaxnas.runtime import jsonl
+from jaxnas.runtime.errors import Stopped
+from jaxnas.runtime.preemption import Preemption
 from jaxnas.samplers import Feedback, Sampler
 from jaxnas.training import loop, step
-from jaxnas.training.optimizer import sgd
-from jaxnas.training.preemption import Preemption, Stopped
+from jaxnas.training.optimizer import Sgd
+from support.runs import metrics
 
 SPACE = spaces.get('digits')
 ARCH = (1, 0, 2, 1)
@@ -38,7 +42,7 @@ def test_label_smoothing_average_and_running_statistics():
   net = supernets.StandAlone(
     supernets.build(SPACE, affine=True, momentum=0.1), ARCH
   )
-  optimizer = sgd(lambda step: 0.1, momentum=0.0)
+  optimizer = Sgd(0.1, momentum=0.0)
   sampler = fixed(ARCH)
   count = lambda archs_PxE: jnp.int32(len(archs_PxE))  # noqa: E731
   variables = average = supernets.init(net, ARCH, 0)
@@ -98,7 +102,7 @@ def test_label_smoothing_average_and_running_statistics():
 def test_gradients_of_paths_are_heard_and_summed_and_the_unused_stay():
   archs_PxE = np.array([[1, 0, 2, 1], [1, 2, 0, 1]], np.int32)
   net = supernets.build(SPACE)
-  optimizer = sgd(lambda step: 0.1, momentum=0.0, weight_decay=0.5)
+  optimizer = Sgd(0.1, momentum=0.0, weight_decay=0.5)
   params = supernets.init(net, np.zeros(4, np.int32), 0)['params']
 
   def hear(state, feedback):
@@ -194,9 +198,7 @@ def test_alone_is_the_same_with_and_without_the_other_ops():
   """One program for all of them trains what a network of its own does."""
   arch_E = np.array(ARCH, np.int32)
   accuracies = [
-    retrain.make_trainer(
-      GIVEN, build.stand_alone(GIVEN, arch), None, Preemption()
-    )(arch_E, 0)
+    make_trainer(build.stand_alone(GIVEN, arch), None, Preemption())(arch_E, 0)
     for arch in (None, SPACE.format(arch_E))
   ]
   # Rounding differs between the programs; 797 images decide.
@@ -208,7 +210,7 @@ def test_alone_stopped_and_resumed_is_the_same_run(tmp_path):
   built = build.stand_alone(GIVEN, SPACE.format(np.array(ARCH)))
   arch_E = np.array(ARCH, np.int32)
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-  accuracy = retrain.make_trainer(GIVEN, built, whole, Preemption())(arch_E, 0)
+  accuracy = make_trainer(built, whole, Preemption())(arch_E, 0)
 
   class Impatient(Preemption):
     times = 0
@@ -218,19 +220,12 @@ def test_alone_stopped_and_resumed_is_the_same_run(tmp_path):
       return self.times == 13
 
   with pytest.raises(Stopped):
-    retrain.make_trainer(GIVEN, built, parts, Impatient())(arch_E, 0)
-  again = retrain.make_trainer(GIVEN, built, parts, Preemption())(arch_E, 0)
+    make_trainer(built, parts, Impatient())(arch_E, 0)
+  again = make_trainer(built, parts, Preemption())(arch_E, 0)
   assert again == accuracy
 
-  def rows(run):
-    lines = (run / 'seed_0' / 'metrics.jsonl').read_text().splitlines()
-    return [
-      {k: v for k, v in json.loads(line).items() if k != 'images_per_s'}
-      for line in lines
-    ]
-
-  assert rows(whole) == rows(parts) != []
-  assert runs.read_rows(whole / 'seed_0' / 'metrics.jsonl', {'step': int})
+  assert metrics(whole / 'seed_0') == metrics(parts / 'seed_0') != []
+  assert jsonl.read_rows(whole / 'seed_0' / 'metrics.jsonl', {'step': int})
 
 
 def test_a_seed_that_diverges_is_named(monkeypatch):
@@ -238,9 +233,7 @@ def test_a_seed_that_diverges_is_named(monkeypatch):
     raise loop.NonFinite('step 1: loss nan', 1)
 
   monkeypatch.setattr(loop, 'fit', diverges)
-  trainer = retrain.make_trainer(
-    GIVEN, build.stand_alone(GIVEN, None), None, Preemption()
-  )
+  trainer = make_trainer(build.stand_alone(GIVEN, None), None, Preemption())
   with pytest.raises(ArithmeticError, match=r'^1021, seed 2: step 1: loss'):
     trainer(np.array(ARCH, np.int32), 2)
 
@@ -260,7 +253,7 @@ def test_a_feed_that_the_signal_ended_stops_the_run_after_saving(asked):
   state = step.init_state(
     net,
     fixed(ARCH),
-    sgd(lambda step: 0.1),
+    Sgd(0.1),
     count,
     supernets.init(net, np.zeros(4, np.int32), 0),
   )

@@ -1,5 +1,6 @@
-"""What each strategy draws, exactly, and what all of them have in common."""
+"""Draws of each strategy, exactly, and what all strategies have in common."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -11,11 +12,14 @@ import numpy as np
 import pytest
 
 from jaxnas import spaces
+from jaxnas.samplers.balanced import balanced, depth_tables
 from jaxnas.samplers.base import Feedback, index_of
 from jaxnas.samplers.boltzmann import BoltzmannState, boltzmann
+from jaxnas.samplers.debiased import effective_number
 from jaxnas.samplers.fair import fair
 from jaxnas.samplers.novelty import NoveltyState, novelty
 from jaxnas.samplers.uniform import uniform
+from jaxnas.spaces.nas_bench_201 import EDGES, OPS
 
 STEPS, DRAWS = 16, 20_001
 MANY = ('digits', 'pooling', 'nas_bench_macro')
@@ -24,7 +28,7 @@ ARCHS_AxE = DIGITS.enumerate()
 
 STRATEGIES = {
   'uniform': functools.partial(uniform, paths=3),
-  'cost bins': functools.partial(uniform, paths=3, cost_bins=7),
+  'balanced': functools.partial(balanced, paths=3),
   'fair': fair,
   'boltzmann': functools.partial(
     boltzmann, paths=3, warmup_steps=STEPS // 2, steps=3 * STEPS
@@ -33,7 +37,7 @@ STRATEGIES = {
 }
 SUPPORTED = {
   'uniform': (*MANY, 'mobilenet'),
-  'cost bins': MANY,
+  'balanced': ('digits', 'nas_bench_macro', 'nas_bench_201', 'mobilenet'),
   'fair': ('digits', 'nas_bench_macro', 'mobilenet'),
   'boltzmann': MANY,
   'novelty': (*MANY, 'mobilenet'),
@@ -47,7 +51,7 @@ def heard(arch_E, reward=math.nan):
 
 
 class Run(NamedTuple):
-  """Of some steps of a strategy, every other with rewards."""
+  """Record of a strategy's steps; every other one feeds back rewards."""
 
   sampler: Any
   step: Any
@@ -157,13 +161,7 @@ def test_only_some_need_rewards_or_all_their_paths():
 @pytest.mark.parametrize(
   ('make', 'on', 'says'),
   [
-    (
-      functools.partial(uniform, cost_bins=7),
-      'mobilenet',
-      r'^sampler.cost_bins needs a space that can be listed; mobilenet has '
-      r'2.5e\+23 architectures.$',
-    ),
-    (functools.partial(uniform, cost_bins=0), 'digits', 'cost_bins 0 must'),
+    (balanced, 'pooling', 'pooling has no levels of complexity: .* Choose'),
     (fair, 'mobilenet_strict', 'needs as many ops .* has 12 to 13: choose'),
     (fair, 'pooling', 'fair combines .* pooling allows only 36 of 512'),
     (functools.partial(fair, paths=2), 'digits', 'paths 2: .* set 1 or 3'),
@@ -198,25 +196,122 @@ def test_index_is_the_row_in_the_list(on):
   np.testing.assert_array_equal(index(jnp.asarray(archs_AxE[some_P])), some_P)
 
 
-@pytest.mark.parametrize('bins', [1, 7, 50])
-@pytest.mark.parametrize('on', ['digits', 'pooling'])
-def test_every_cost_bin_is_as_likely(on, bins):
+def most_convolutions(arch_E):
+  """On any path of a cell, by walking all of them; None where there is none."""
+
+  def walk(node, so_far):
+    if node == 0:
+      yield so_far
+    for op, (source, target) in zip(arch_E, EDGES, strict=True):
+      if target == node and OPS[op] != 'none':
+        yield from walk(source, so_far + OPS[op].startswith('nor_conv'))
+
+  return max(walk(3, 0), default=None)
+
+
+def test_levels_of_cells_are_the_convolutions_on_their_longest_path():
+  space = spaces.get('nas_bench_201')
+  archs_AxE = space.enumerate()
+  level_A = space.complexity(archs_AxE)
+  assert np.bincount(level_A + 1).tolist() == [
+    15_625 - 15_284,
+    8764,
+    5520,
+    1000,
+  ]
+  np.testing.assert_array_equal(level_A >= 0, space.connected(archs_AxE))
+  for a in np.random.default_rng(0).integers(0, len(archs_AxE), 300):
+    most = most_convolutions(archs_AxE[a])
+    assert level_A[a] == (-1 if most is None else max(most - 1, 0))
+
+
+@pytest.mark.parametrize(
+  ('on', 'levels', 'fraction'),
+  [
+    # The fraction of NAS-Bench-201 is known from elsewhere.
+    ('nas_bench_201', 3, 0.445),
+    ('nas_bench_macro', 5, 0.578),
+    ('digits', 3, 0.896),
+  ],
+)
+def test_every_level_is_as_likely(on, levels, fraction):
   space = spaces.get(on)
-  macs_A = space.costs(space.enumerate()).macs_A.tolist()
-  low, high = min(macs_A), max(macs_A)
-  members = {}
-  for a, macs in enumerate(macs_A):
-    b = 0
-    while b < bins - 1 and (macs - low) * bins >= (high - low) * (b + 1):
-      b += 1
-    members.setdefault(b, []).append(a)
-  assert bins < 50 or len(members) < 50
-  sampler = uniform(space, cost_bins=bins)
-  p_A = np.exp(np.asarray(sampler.log_prob(sampler.init()), np.float64))
-  for of_bin in members.values():
-    np.testing.assert_allclose(
-      p_A[of_bin], 1 / (len(members) * len(of_bin)), rtol=1e-5
+  level_A = space.complexity(space.enumerate())
+  p_A = np.exp(np.asarray(balanced(space).log_prob(()), np.float64))
+  for level in range(levels):
+    of_level = p_A[level_A == level]
+    np.testing.assert_allclose(of_level, 1 / levels / len(of_level), rtol=1e-5)
+  assert not p_A[level_A < 0].any()
+  assert effective_number(np.log(p_A + 1e-300)) / space.size == pytest.approx(
+    fraction, abs=5e-4
+  )
+
+
+def test_other_spaces_have_fifths_by_multiply_adds():
+  space = spaces.get('digits')
+  level_A = spaces.Space.complexity(space, space.enumerate())
+  macs_A = space.costs(space.enumerate()).macs_A
+  assert abs(np.bincount(level_A, minlength=5) - 81 / 5).max() < 3
+  for level in range(4):
+    assert macs_A[level_A == level].max() < macs_A[level_A == level + 1].min()
+
+
+@pytest.mark.parametrize('on', ['digits', 'nas_bench_macro', 'strict'])
+def test_counting_gives_the_probabilities_of_the_list(on):
+  """Also where some positions lack the identity, and some have several."""
+  if on == 'strict':
+    ops = DIGITS.candidates[0]
+    space = dataclasses.replace(
+      DIGITS, candidates=(ops[1:], (*ops, None), ops, ops)
     )
+    space = dataclasses.replace(
+      space,
+      ops=tuple(tuple(map(str, range(len(o)))) for o in space.candidates),
+    )
+  else:
+    space = spaces.get(on)
+  depth_p_K, block_p_ExK = depth_tables(space)
+  archs_AxE = space.enumerate()
+  left_A = space.depth(archs_AxE)
+  p_A = depth_p_K[left_A]
+  for e, (blocks, others) in enumerate(space.kinds):
+    is_block_A = np.isin(archs_AxE[:, e], blocks)
+    chance_A = block_p_ExK[e, left_A]
+    p_A = p_A * np.where(
+      is_block_A,
+      chance_A / len(blocks),
+      (1 - chance_A) / max(len(others), 1),
+    )
+    left_A = left_A - is_block_A
+  listed_A = np.exp(np.asarray(balanced(space).log_prob(()), np.float64))
+  np.testing.assert_allclose(p_A, listed_A, rtol=1e-5)
+
+
+def test_what_is_counted_is_drawn_so(monkeypatch):
+  listed_A = np.exp(np.asarray(balanced(DIGITS).log_prob(()), np.float64))
+  monkeypatch.setattr(type(DIGITS), 'enumerable', False)
+  sampler = balanced(DIGITS, paths=DRAWS)
+  monkeypatch.undo()
+  assert sampler.log_prob(()) is None
+  archs_PxE = np.asarray(sampler.sample((), jax.random.key(0)))
+  share_A = np.bincount(DIGITS.index(archs_PxE), minlength=81) / DRAWS
+  assert (abs(share_A - listed_A) <= 5 * np.sqrt(listed_A / DRAWS)).all()
+
+
+def test_of_the_largest_space_every_level_is_drawn_as_often():
+  space = spaces.get('mobilenet')
+  archs_PxE = np.asarray(
+    balanced(space, paths=DRAWS).sample((), jax.random.key(0))
+  )
+  share = np.bincount(space.complexity(archs_PxE)) / DRAWS
+  assert len(share) == 12
+  assert (abs(share - 1 / 12) < 5 * math.sqrt(1 / 12 / DRAWS)).all()
+
+
+def test_a_space_that_is_neither_listed_nor_a_chain_is_refused():
+  space = spaces.Space('huge', (('a', 'b'),) * 30, (8, 8, 1), 10)
+  with pytest.raises(ValueError, match=r'huge has .* arch.*: choose'):
+    balanced(space)
 
 
 @pytest.mark.parametrize('on', SUPPORTED['fair'])
@@ -291,7 +386,7 @@ def test_boltzmann_has_no_slope_to_fall_along(steps):
 
 
 def novelty_by_hand(arch_E, visits, nearest):
-  """Of one arch, by sorting; `visits` are the archive's, oldest first."""
+  """Novelty of one arch, by sorting; `visits` holds the oldest first."""
   distances = sorted(
     sum(a != b for a, b in zip(arch_E, other_E, strict=True))
     for other_E in visits

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxnas import data, streams
-from jaxnas.data import Placing, crops, encoded, stream
+from jaxnas import data
+from jaxnas.data import Placing, SkippedImages, crops, encoded, stream
+from jaxnas.runtime.rng import generator
 
 SIZE = 8
 TRAINED = np.delete(np.arange(18), [3, 11, 16, 17])  # 14: 3 batches of 4
@@ -42,7 +43,7 @@ def feed(source, **changes):
     'flip': True,
     'workers': 0,
     'on_error': 'raise',
-    'skipped': set(),
+    'skipped': SkippedImages(),
   }
   return stream.feed(source, TRAINED, **options | changes)
 
@@ -64,7 +65,7 @@ def expected(source, count, *, bad=(), seed=5, flip=True):
     for position in range(4 * k, 4 * k + 4):
       following = order[position:] + order[:position]
       index = next(int(TRAINED[i]) for i in following if TRAINED[i] not in bad)
-      rng = streams.rng(seed, 'augment', epoch, position)
+      rng = generator(seed, 'augment', epoch, position)
       image = crops.decode(source.read(index))
       x.append(crops.random_resized_crop(image, rng, SIZE, flip=flip))
       y.append(source.labels_N[index])
@@ -103,7 +104,7 @@ def test_an_epoch_has_no_image_twice_and_drops_the_rest(source):
         flip=False,
         workers=0,
         on_error='raise',
-        skipped=set(),
+        skipped=SkippedImages(),
       )(0),
       3,
     )
@@ -160,7 +161,7 @@ def test_a_worker_that_dies_is_reported_in_one_line(source):
 
 ORPHANED = """
 import multiprocessing, os, signal, sys
-from jaxnas.data import encoded, stream
+from jaxnas.data import SkippedImages, encoded, stream
 
 if __name__ == '__main__':
   from jax._src import xla_bridge
@@ -169,7 +170,7 @@ if __name__ == '__main__':
   source = encoded.load(sys.argv[1])[0]
   batches = stream.feed(
     source, source.labels_N, seed=0, batch_size=4, size=8, flip=True,
-    workers=1, on_error='raise', skipped=set(),
+    workers=1, on_error='raise', skipped=SkippedImages(),
   )(0)
   next(batches)
   print(multiprocessing.active_children()[0].pid, flush=True)
@@ -218,10 +219,10 @@ FIRST = int(TRAINED[np.asarray(data.epoch_order(5, 0, 14))[5]])
 @pytest.mark.parametrize(
   ('how', 'workers', 'reason'),
   [
-    (corrupt, 0, '8 bytes that are no JPEG'),
+    (corrupt, 0, '8 bytes, no image'),
     (truncated, 0, 'truncated'),
     (missing, 0, 'No such file'),
-    (corrupt, 1, '8 bytes that are no JPEG'),
+    (corrupt, 1, '8 bytes, no image'),
   ],
 )
 def test_an_unreadable_image_is_named_in_one_line(how, workers, reason, source):
@@ -246,14 +247,14 @@ def test_skipped_images_are_replaced_and_counted(workers, source):
   expected_batches = expected(source, 8, bad=bad)
   for index, how in bad.items():
     damage(source, index, how)
-  skipped = set()
+  skipped = SkippedImages()
   batches = feed(source, workers=workers, on_error='skip', skipped=skipped)(0)
   kept = [next(batches)]
   # What is prefetched is not yet trained on.
-  assert skipped == {source.name(order[0])}
+  assert {*skipped} == {source.name(order[0])}
   kept += [next(batches) for _ in range(7)]
   batches.close()
-  assert skipped == {source.name(index) for index in bad}
+  assert {*skipped} == {source.name(index) for index in bad}
   assert_same(kept, expected_batches)
 
 
@@ -268,7 +269,7 @@ def test_where_nothing_is_readable_skipping_ends(source):
 
 
 def test_a_batch_must_be_filled(source):
-  with pytest.raises(ValueError, match='batch_size is 15, but there are 14'):
+  with pytest.raises(ValueError, match='batch_size is 15, more than 14'):
     feed(source, batch_size=15)
 
 
@@ -278,7 +279,7 @@ def read(source, indices, *, on_error='raise', skipped=None):
     np.array(indices),
     size=SIZE,
     on_error=on_error,
-    skipped=set() if skipped is None else skipped,
+    skipped=SkippedImages() if skipped is None else skipped,
   )
 
 
@@ -297,12 +298,12 @@ def test_evaluation_replaces_by_the_next_index(source):
   damage(source, 17, truncated)
   damage(source, 8, missing)
   damage(source, 2)
-  skipped = set()
+  skipped = SkippedImages()
   x, y = read(source, [0, 17, 8, 5, 9, 2], on_error='skip', skipped=skipped)
   picked = [0, 1, 1, 1, 2, 0]
   np.testing.assert_array_equal(x, whole[picked])
   np.testing.assert_array_equal(y, labels[picked])
-  assert skipped == {source.name(index) for index in (17, 8, 2)}
+  assert {*skipped} == {source.name(index) for index in (17, 8, 2)}
 
 
 def test_processes_read_their_share_of_every_batch(source):

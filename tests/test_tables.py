@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from jaxnas import spaces, tables
+from jaxnas import spaces, truth
 
 DIGITS = spaces.get('digits')
 POOLING = spaces.get('pooling')
@@ -12,7 +12,9 @@ MACRO = spaces.get('nas_bench_macro')
 CELLS = spaces.get('nas_bench_201')
 # All architectures, in another order than the space's.
 OPS = np.random.default_rng(0).permutation(CELLS.enumerate()).astype(np.int8)
-PERCENT = np.random.default_rng(1).random((3, 15625), np.float32) * 100
+PERCENT = (
+  np.random.default_rng(1).uniform(2, 100, (3, 15625)).astype(np.float32)
+)
 
 # Published, in percent, lexicographic in the two blocks that pool.
 PUBLISHED = """
@@ -56,7 +58,7 @@ def load(tmp_path):
     file = tmp_path / 'truth.json'
     text = content if isinstance(content, str) else json.dumps(content)
     file.write_text(text)
-    return tables.load(space, file)
+    return truth.load(space, file)
 
   return load
 
@@ -74,7 +76,7 @@ def refused(load):
 
 
 def test_shipped_pooling_is_the_published_table():
-  table = tables.load(POOLING)
+  table = truth.load(POOLING)
   published_A = np.array([float(value) for value in PUBLISHED.split()])
   np.testing.assert_allclose(100 * table.accuracy_A, published_A, atol=1e-12)
   archs_AxE = np.stack([POOLING.parse(t) for t in ('7,8', '3,4', '1,2')])
@@ -92,16 +94,16 @@ def test_shipped_pooling_is_the_published_table():
   ],
 )
 def test_no_shipped_table(space, says):
-  assert not tables.shipped(space)
+  assert not truth.shipped(space)
   with pytest.raises(FileNotFoundError, match=says):
-    tables.load(space)
+    truth.load(space)
 
 
 def test_no_such_file(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'gone\.json'):
-    tables.load(DIGITS, tmp_path / 'gone.json')
-  with pytest.raises(FileNotFoundError, match=tmp_path.name):
-    tables.load(DIGITS, tmp_path)
+    truth.load(DIGITS, tmp_path / 'gone.json')
+  with pytest.raises(ValueError, match='is a folder: give a file'):
+    truth.load(DIGITS, tmp_path)
 
 
 def test_own_format(load):
@@ -147,7 +149,7 @@ def test_format_of_the_benchmark(load):
 
 
 def test_the_benchmark(benchmark_file, benchmark):
-  table = tables.load(MACRO, benchmark_file)
+  table = truth.load(MACRO, benchmark_file)
   assert table.seeds_AxS.shape == (6561, 3)
   np.testing.assert_allclose(
     table.accuracy_A,
@@ -158,7 +160,7 @@ def test_the_benchmark(benchmark_file, benchmark):
   assert MACRO.format(MACRO.enumerate()[best]) in ('22212220', '22212202')
   assert MACRO.format(MACRO.enumerate()[worst]) == '00000000'
   with pytest.raises(ValueError, match="'02012100' is no architecture of dig"):
-    tables.load(DIGITS, benchmark_file)
+    truth.load(DIGITS, benchmark_file)
 
 
 def cells(**changes):
@@ -184,7 +186,7 @@ def edited(values, place, value):
 )
 def test_the_column_of_cells_follows_the_images(images, row, tmp_path):
   np.savez(tmp_path / 't.npz', **cells())
-  table = tables.load(CELLS, tmp_path / 't.npz', images)
+  table = truth.load(CELLS, tmp_path / 't.npz', images)
   assert table.seeds_AxS.shape == (15625, 1)
   np.testing.assert_array_equal(
     table.accuracy(OPS.astype(np.int32)), PERCENT[row].astype(float) / 100
@@ -193,13 +195,13 @@ def test_the_column_of_cells_follows_the_images(images, row, tmp_path):
   kept = ('ops', 'op_names', list(cells())[2 + row])
   np.savez(tmp_path / 'u.npz', **{key: cells()[key] for key in kept})
   np.testing.assert_array_equal(
-    tables.load(CELLS, tmp_path / 'u.npz', images).accuracy_A, table.accuracy_A
+    truth.load(CELLS, tmp_path / 'u.npz', images).accuracy_A, table.accuracy_A
   )
 
 
 def test_the_whole_benchmark_of_cells(data_folder, tmp_path):
   file = data_folder / 'nas_bench_201.npz'
-  table = tables.load(CELLS, file)
+  table = truth.load(CELLS, file)
   archs = [
     '|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+'
     '|nor_conv_1x1~0|skip_connect~1|skip_connect~2|',
@@ -216,13 +218,13 @@ def test_the_whole_benchmark_of_cells(data_folder, tmp_path):
     ('cifar100', 0.52913334, 0.7351),
     ('imagenet16_120', 0.26633333, 0.4731),
   ):
-    other = tables.load(CELLS, file, images)
+    other = truth.load(CELLS, file, images)
     np.testing.assert_allclose(
       other.accuracy(archs_AxE[:1]), [accuracy], rtol=1e-6
     )
     assert round(other.accuracy_A.max(), 4) == best
-  tables.dump(table, tmp_path / 'table.json', data='cifar10')
-  again = tables.load(CELLS, tmp_path / 'table.json')
+  truth.dump(table, tmp_path / 'table.json', data='cifar10')
+  again = truth.load(CELLS, tmp_path / 'table.json')
   np.testing.assert_array_equal(again.seeds_AxS, table.seeds_AxS)
 
 
@@ -234,7 +236,8 @@ def test_the_whole_benchmark_of_cells(data_folder, tmp_path):
     ({'ops': OPS[:, :5]}, 'archs of shape (15625, 5)'),
     ({'ops': OPS.ravel()}, 'archs of shape (93750,)'),
     ({'ops': OPS.astype(float)}, 'archs of dtype float64'),
-    ({'ops': OPS[1:]}, f'architecture {CELLS.format(OPS[0])} is missing'),
+    ({'ops': OPS[1:]}, 'must be floats of shape (15624,)'),
+    ({'ops': OPS[:0], 'cifar10_test': PERCENT[0][:0]}, 'has no architectures'),
     (
       {'ops': edited(OPS, 3, OPS[9])},
       f'architecture {CELLS.format(OPS[9])} is there more than once',
@@ -252,7 +255,8 @@ def test_the_whole_benchmark_of_cells(data_folder, tmp_path):
     *(
       (
         {'cifar10_test': edited(PERCENT[0], 11, value)},
-        f'{CELLS.format(OPS[11])} has cifar10_test {value}; it must be in [0,',
+        f'cifar10_test of {CELLS.format(OPS[11])} has accuracy {value}; it '
+        'must be in [0, 1] or [0, 100]',
       )
       for value in (np.nan, np.inf, -0.5, 100.5)
     ),
@@ -262,34 +266,81 @@ def test_wrong_npz(changes, says, tmp_path):
   file = tmp_path / 't.npz'
   np.savez(file, **cells(**changes))
   with pytest.raises(ValueError) as caught:
-    tables.load(CELLS, file)
+    truth.load(CELLS, file)
   assert says in str(caught.value) and str(file) in str(caught.value)
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('images', ['arrays', 'imagenet', 'cifar10'])
+@pytest.mark.parametrize(
+  ('column', 'row'),
+  [
+    ('cifar10_test', 0), ('cifar100_test', 1), ('imagenet16_test', 2),
+    # By their images, too.
+    ('cifar100', 1), ('imagenet16_120', 2),
+  ],
+)  # fmt: skip
+def test_a_column_is_named_for_other_images(images, column, row, tmp_path):
+  file = tmp_path / 't.npz'
+  np.savez(file, **cells())
+  table = truth.find(CELLS, images, file, None, column)
+  np.testing.assert_array_equal(
+    table.accuracy(OPS.astype(np.int32)), PERCENT[row].astype(float) / 100
+  )
+  assert str(table).startswith(f'table {file}, {column}: ')
+
+
+def test_columns_that_are_not_there(tmp_path):
+  file = tmp_path / 't.npz'
+  np.savez(file, **cells())
+  with pytest.raises(ValueError, match=r't\.npz lacks cifar9_test'):
+    truth.load(CELLS, file, 'arrays', 'cifar9_test')
+  with pytest.raises(ValueError, match='--table_column takes others'):
+    truth.load(CELLS, file, 'arrays')
+  with pytest.raises(
+    ValueError, match=r'--table_column a is of .* --table FILE'
+  ):
+    truth.find(DIGITS, 'digits', None, None, 'a')
+
+
+def test_the_data_of_a_json_is_named_for_other_images(tmp_path):
+  file = tmp_path / 'table.json'
+  truth.dump(truth.load(DIGITS), file, data='digits')
+  for images in ('arrays', 'digits'):
+    table = truth.load(DIGITS, file, images, 'digits')
+    np.testing.assert_array_equal(
+      table.accuracy_A, truth.load(DIGITS).accuracy_A
+    )
+  with pytest.raises(ValueError, match=r"'digits', not 'arrays'; --table"):
+    truth.load(DIGITS, file, 'arrays')
+  with pytest.raises(ValueError, match="'digits', not 'cifar10'"):
+    truth.load(DIGITS, file, 'digits', 'cifar10')
 
 
 def test_npz_of_another_space_or_without_the_images(tmp_path):
   file = tmp_path / 't.npz'
   np.savez(file, **cells())
   with pytest.raises(ValueError, match='space nas_bench_201, not digits'):
-    tables.load(DIGITS, file)
+    truth.load(DIGITS, file)
   with pytest.raises(
     ValueError, match="on 'arrays', only on cifar10, cifar100, imagenet16_120"
   ):
-    tables.load(CELLS, file, 'arrays')
+    truth.load(CELLS, file, 'arrays')
   np.savez(file, cifar100_test=PERCENT[1])
   with pytest.raises(ValueError, match='lacks ops, op_names, cifar10_test'):
-    tables.load(CELLS, file)
+    truth.load(CELLS, file)
   file.write_bytes(b'no zip')
   with pytest.raises(ValueError, match='not a readable npz'):
-    tables.load(CELLS, file)
+    truth.load(CELLS, file)
 
 
 @pytest.mark.parametrize(
   ('values', 'says'),
   [
-    ([1.0001, 0.5], '1.0001; it must be a number in [0, 1]'),
-    ([-0.1, 0.5], '-0.1'),
-    ([93.1, 92.2], '93.1'),
+    ([1.0001, 0.5], '1.0001; among fractions: give one unit for all'),
+    ([-0.1, 0.5], '-0.1; it must be in [0, 1] or [0, 100]'),
+    ([93.1, 92.2], '93.1; among fractions: give one unit for all'),
+    ([101, 0.5], '101.0; it must be in [0, 1] or [0, 100]'),
     (['0.5', 0.5], "'0.5'"),
     ([True, 0.5], 'True'),
     ([None, 0.5], 'None'),
@@ -328,12 +379,91 @@ def test_wrong_entries_of_the_benchmark(refused, entry, says):
   refused(macro(**{'0120': entry}), '0120', says)
 
 
-def test_every_architecture_and_no_other(refused):
+def test_some_architectures_and_no_others(load, refused):
   for content, path in ((own(), ('accuracy', '0120')), (macro(), ('0120',))):
     lacking(content, *path)
-    refused(content, "architecture '0120' is missing")
+    table = load(content)
+    assert not table.whole
+    assert '80 of 81 architectures' in str(table)
+    one_1xE = DIGITS.parse('0120')[None]
+    assert np.isnan(table.known(one_1xE)).all()
+    with pytest.raises(ValueError, match=r'lacks 1 of the 1 that are .* 0120'):
+      table.accuracy(one_1xE)
+    rest_AxE = np.array([a for a in DIGITS.enumerate() if (a != one_1xE).any()])
+    np.testing.assert_array_equal(table.accuracy(rest_AxE), table.accuracy_A)
   refused(own(**{'0130': [0.5, 0.5]}), "'0130' is no architecture of digits")
   refused(macro(**{'012': macro()['0000']}), "'012' is no architecture")
+
+
+def test_tables_of_spaces_that_nobody_lists(tmp_path):
+  space = spaces.get('mobilenet')
+  archs_AxE = space.random(np.random.default_rng(0), 7)
+  file = tmp_path / 'some.json'
+  accuracy = {space.format(a): [0.7 + i / 100] for i, a in enumerate(archs_AxE)}
+  file.write_text(json.dumps({'space': space.name, 'accuracy': accuracy}))
+  table = truth.load(space, file)
+  assert str(table) == (
+    f'table {file}: 7 of 2.47e+23 architectures, in fractions'
+  )
+  np.testing.assert_allclose(
+    table.accuracy(archs_AxE[::-1]), np.arange(76, 69, -1) / 100
+  )
+  truth.dump(table, tmp_path / 'again.json')
+  again = truth.load(space, tmp_path / 'again.json')
+  np.testing.assert_array_equal(
+    again.accuracy(archs_AxE), table.accuracy(archs_AxE)
+  )
+
+
+@pytest.mark.parametrize('images', ['cifar10', 'cifar100', 'imagenet16_120'])
+def test_units_are_told_and_said(images, tmp_path):
+  columns = {c: p / 100 for c, p in cells().items() if c.endswith('_test')}
+  chance = {'cifar10': 10, 'cifar100': 1, 'imagenet16_120': 0.8333333}[images]
+  guessing = {
+    c: edited(p, slice(0, 9), chance)
+    for c, p in cells().items()
+    if c in columns
+  }
+  for name, changes, unit in (
+    ('percent', {}, 'percent'),
+    ('fractions', columns, 'fractions'),
+    ('guessing', guessing, 'percent'),
+  ):
+    file = tmp_path / f'{name}.npz'
+    np.savez(file, **cells(**changes))
+    table = truth.load(CELLS, file, images)
+    assert table.unit == unit and str(table).endswith(f'in {unit}')
+    assert 0.99 < table.accuracy_A.max() <= 1
+    if name == 'guessing':
+      known = table.accuracy(OPS[:9].astype(np.int32))
+      np.testing.assert_allclose(known, chance / 100)
+
+
+def test_own_percentages_and_fractions_of_the_benchmark(load):
+  percent = {k: [100 * v for v in vs] for k, vs in own()['accuracy'].items()}
+  table = load(own(**percent))
+  assert table.unit == 'percent'
+  np.testing.assert_allclose(table.seeds_AxS, load(own()).seeds_AxS)
+  entry = {'test_acc': [0.9, 0.91, 0.92], 'mean_acc': 0.91}
+  table = load(dict.fromkeys(macro(), entry))
+  assert table.unit == 'fractions'
+  np.testing.assert_allclose(table.accuracy_A, 0.91)
+  assert load(macro()).unit == 'percent'
+
+
+@pytest.mark.parametrize(
+  ('content', 'says'),
+  [
+    # Fractions among percentages, and the other way round.
+    (macro(**{'0120': {'test_acc': [0.9] * 3, 'mean_acc': 0.9}}),
+     "'0120' has accuracy 0.9; among percentages: give one unit"),
+    (own(**{'0120': [1.5, 0.5]}), "'0120' has accuracy 1.5; among fractions"),
+    (own(**{name: [0.005, 0.0093] for name in own()['accuracy']}),
+     'the best accuracy is 0.93%, below guessing among 10 classes'),
+  ],
+)  # fmt: skip
+def test_units_that_can_not_be_meant(refused, content, says):
+  refused(content, says)
 
 
 def test_another_space(refused):
@@ -350,7 +480,7 @@ def test_another_space(refused):
     ('{"space": "digits"', 'delimiter'),
     ('[]', 'a list, not an object'),
     ('3', 'a int, not an object'),
-    ('{}', "'0000' is missing"),
+    ('{}', 'has no architectures'),
     ('{"space": "digits", "accuracy": [0.5]}', "'accuracy' is no object"),
     ('{"0000": 1, "0000": 2}', "'0000' stands there twice"),
     ('{"space": "digits", "space": "digits"}', "'space' stands there twice"),
@@ -369,42 +499,46 @@ def test_bytes_that_are_no_text(tmp_path):
   file = tmp_path / 'truth.json'
   file.write_bytes(b'{"space": "\xff"}')
   with pytest.raises(ValueError, match=r"truth\.json: 'utf-8' codec"):
-    tables.load(DIGITS, file)
+    truth.load(DIGITS, file)
 
 
 def test_dump_is_read_back(tmp_path):
   seeds_AxS = np.random.default_rng(0).random((81, 3))
-  table = tables.from_seeds(DIGITS, seeds_AxS)
+  table = truth.from_seeds(DIGITS, seeds_AxS)
   np.testing.assert_allclose(table.accuracy_A, seeds_AxS.mean(axis=1))
   files = [tmp_path / 'a.json', tmp_path / 'b.json']
-  facts = {'versions': {'b': '2', 'a': '1'}, 'command': 'x', 'agreement': 0.7}
-  tables.dump(table, files[0], **facts)
-  tables.dump(table, files[1], **dict(reversed(facts.items())))
+  metadata = {
+    'versions': {'b': '2', 'a': '1'},
+    'command': 'x',
+    'agreement': 0.7,
+  }
+  truth.dump(table, files[0], **metadata)
+  truth.dump(table, files[1], **dict(reversed(metadata.items())))
   assert files[0].read_bytes() == files[1].read_bytes()
   np.testing.assert_array_equal(
-    tables.load(DIGITS, files[0]).seeds_AxS, seeds_AxS
+    truth.load(DIGITS, files[0]).seeds_AxS, seeds_AxS
   )
   content = json.loads(files[0].read_text())
-  assert {key: content[key] for key in facts} == facts
+  assert {key: content[key] for key in metadata} == metadata
   assert list(content) == sorted(content)
   assert list(content['versions']) == ['a', 'b']
 
 
 def test_facts_never_replace_the_table(tmp_path):
-  table = tables.from_seeds(DIGITS, np.full((81, 1), 0.5))
-  tables.dump(table, tmp_path / 't.json', space='pooling', accuracy={})
+  table = truth.from_seeds(DIGITS, np.full((81, 1), 0.5))
+  truth.dump(table, tmp_path / 't.json', space='pooling', accuracy={})
   np.testing.assert_array_equal(
-    tables.load(DIGITS, tmp_path / 't.json').accuracy_A, table.accuracy_A
+    truth.load(DIGITS, tmp_path / 't.json').accuracy_A, table.accuracy_A
   )
 
 
 def test_failed_dump_leaves_the_file_as_it_was(tmp_path, monkeypatch):
   file = tmp_path / 't.json'
-  table = tables.from_seeds(DIGITS, np.full((81, 1), 0.5))
-  tables.dump(table, file)
+  table = truth.from_seeds(DIGITS, np.full((81, 1), 0.5))
+  truth.dump(table, file)
   before = file.read_bytes()
   with pytest.raises(ValueError):
-    tables.dump(table, file, agreement=float('nan'))
+    truth.dump(table, file, agreement=float('nan'))
   assert file.read_bytes() == before
 
   def torn(fd):
@@ -413,19 +547,19 @@ def test_failed_dump_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 
   monkeypatch.setattr(os, 'fsync', torn)
   with pytest.raises(OSError, match='disk full'):
-    tables.dump(tables.from_seeds(DIGITS, np.ones((81, 1))), file)
+    truth.dump(truth.from_seeds(DIGITS, np.ones((81, 1))), file)
   assert file.read_bytes() == before
 
 
 def test_a_table_of_other_images_is_refused(tmp_path):
   file = tmp_path / 'table.json'
-  table = tables.load(DIGITS)
-  tables.dump(table, file, data='digits')
+  table = truth.load(DIGITS)
+  truth.dump(table, file, data='digits')
   for images in (None, 'digits'):
     np.testing.assert_array_equal(
-      tables.load(DIGITS, file, images).accuracy_A, table.accuracy_A
+      truth.load(DIGITS, file, images).accuracy_A, table.accuracy_A
     )
   with pytest.raises(ValueError, match="of images 'digits', not 'arrays'"):
-    tables.load(DIGITS, file, 'arrays')
-  assert tables.shipped(DIGITS, 'digits')
-  assert not tables.shipped(DIGITS, 'arrays')
+    truth.load(DIGITS, file, 'arrays')
+  assert truth.shipped(DIGITS, 'digits')
+  assert not truth.shipped(DIGITS, 'arrays')

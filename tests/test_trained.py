@@ -1,14 +1,17 @@
-"""What a command finds in a run of jaxnas.train."""
+"""Trained runs, as commands read them."""
 
 import dataclasses
-import json
 
 import jax
 import numpy as np
 import pytest
 
-from jaxnas import build, config, rank, ranking, runs, search, trained
+from jaxnas import config, rank, search
+from jaxnas.config import run_flags, run_folder
+from jaxnas.experiment import build, ranking, trained
+from jaxnas.runtime import files
 from jaxnas.training.checkpoint import Checkpoints
+from support import runs
 
 pytestmark = pytest.mark.usefixtures('small_space')
 
@@ -23,20 +26,20 @@ CONFIG = config.Config(
 
 def ran(folder, given=CONFIG, *, steps=4, shown=None):
   """A run directory as if `steps` steps were done, of which none was."""
-  runs.open_run(folder, given, resume=False)
+  run_folder.open_run(folder, given, resume=False)
   state = build.experiment(given).init_state()
   with Checkpoints(folder / 'checkpoints') as checkpoints:
     checkpoints.save(
       dataclasses.replace(state, step=state.step + steps), {}, wait=True
     )
   if shown is not None:
-    runs.write_text(folder / 'config.json', config.to_json(shown))
+    files.write_text(folder / 'config.json', config.to_json(shown))
   return folder, state
 
 
 def load(run, **fields):
-  given = runs.read_config(run)
-  asked = dataclasses.replace(trained.ranking_of(given), **fields)
+  given = run_folder.read_config(run)
+  asked = dataclasses.replace(run_flags.ranking_of(given), **fields)
   return trained.load(run, given, asked)
 
 
@@ -45,9 +48,9 @@ KINDS = {
   'undebiased': {},
   'debiased': {'debias': DEBIASED},
   'prototypes': {
-    'debias': config.Debias(temperature=0.1, candidates=4),
+    'debias': config.Debias(temperature=0.1),
     'density': config.Density(
-      estimator='prototypes', prototypes=3, log_epochs=None
+      estimator='prototypes', prototypes=3, archs=8, log_epochs=None
     ),
   },
   'logged': {'density': config.Density(log_epochs=1)},
@@ -123,7 +126,7 @@ def test_what_is_no_finished_run_is_one_line(
 ):
   begun, _ = ran(tmp_path / 'begun', steps=3)
   bare = tmp_path / 'bare'
-  runs.open_run(bare, CONFIG, resume=False)
+  run_folder.open_run(bare, CONFIG, resume=False)
   monkeypatch.setattr(ranking, 'accuracies', None)
   for flags, says in (
     ([], 'no run: give --run DIR'),
@@ -150,7 +153,7 @@ def test_what_is_no_finished_run_is_one_line(
 def test_fields_of_training_alone_are_not_taken(
   tmp_path, capsys, name, command
 ):
-  runs.open_run(tmp_path / 'run', CONFIG, resume=False)
+  run_folder.open_run(tmp_path / 'run', CONFIG, resume=False)
   with pytest.raises(SystemExit) as ended:
     command.main(['--run', str(tmp_path / 'run'), f'--ranking.{name}', '3'])
   assert ended.value.code == 2
@@ -163,9 +166,10 @@ def test_the_best_is_of_a_search_before_it_is_of_the_ranking(tmp_path):
   ) as found:
     trained.best_arch(tmp_path)
   assert '\n' not in str(found.value) and '--resume' in str(found.value)
-  (tmp_path / 'correlation.json').write_text(json.dumps({'best_arch': '012'}))
+  run_folder.open_run(tmp_path, CONFIG, resume=False)
+  runs.write_result(tmp_path, 'correlation.json', {'best_arch': '012'})
   assert trained.best_arch(tmp_path) == '012'
   (tmp_path / 'search').mkdir()
   assert trained.best_arch(tmp_path) == '012'
-  (tmp_path / 'search' / 'best.json').write_text(json.dumps({'arch': '210'}))
+  runs.write_result(tmp_path, 'search/best.json', {'arch': '210'})
   assert trained.best_arch(tmp_path) == '210'

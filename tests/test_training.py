@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -12,73 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas import (
-  build,
-  cli,
-  debiasing,
-  density,
-  density_config,
-  runs,
-  spaces,
-  tables,
-  train,
-  warm_up,
-)
+from jaxnas import density, spaces, train, truth
+from jaxnas.config import digest, run_folder
+from jaxnas.experiment import build, debias, densities, warm_up
+from jaxnas.runtime import errors, files
+from jaxnas.runtime.errors import Stopped
 from jaxnas.training import loop
 from jaxnas.training.checkpoint import Checkpoints
-from jaxnas.training.preemption import Stopped
-
-TIMES = ('images_per_s',)
-
-
-def final_state(folder):
-  experiment = build.experiment(runs.read_config(folder))
-  with Checkpoints(folder / 'checkpoints') as checkpoints:
-    return checkpoints.restore(
-      checkpoints.steps()[-1], experiment.init_state()
-    )[0]
-
-
-def metrics(folder):
-  rows = (folder / 'metrics.jsonl').read_text().splitlines()
-  return [
-    {k: v for k, v in json.loads(row).items() if k not in TIMES} for row in rows
-  ]
-
-
-def same_run(one, other):
-  """The final state bit for bit, and every file."""
-  jax.tree.map(
-    np.testing.assert_array_equal, final_state(one), final_state(other)
-  )
-  for name in ('predictions.npz', 'samples.npz'):
-    for key, value in runs.read_npz(one / name).items():
-      np.testing.assert_array_equal(value, runs.read_npz(other / name)[key])
-  assert metrics(one) == metrics(other)
-
-
-TINY = """
-from jaxnas.config import *
-def get_config():
-  return Config(
-    warmup_epochs=1,
-    epochs=2,
-    data=Data(batch_size=100),
-    debias=Debias(temperature=0.1),
-    density=Density(batch_size=50),
-    optimizer=Optimizer(peak_lr=0.02),
-    ranking=Ranking(images=100, batch_size=100),
-    logging=Logging(every_steps=2),
-    retrain=Retrain(epochs=1, seeds=2),
-  )
-"""
-
-
-def flags_in(folder):
-  """The tiny config in a folder, and the run beside it."""
-  (folder / 'tiny.py').write_text(TINY)
-  run = folder / 'run'
-  return ['--config', str(folder / 'tiny.py'), '--workdir', str(run)], run
+from jaxnas.truth import table
+from support.runs import final_state, flags_in, interrupted, metrics, same_run
 
 
 @pytest.fixture(scope='module')
@@ -100,7 +41,7 @@ def test_a_run_leaves_what_any_figure_is_drawn_from(whole):
   space = spaces.get('digits')
   environment = json.loads((whole / 'environment.json').read_text())
   assert environment['versions']['jax'] == jax.__version__
-  predictions = runs.read_npz(whole / 'predictions.npz')
+  predictions = files.read_npz(whole / 'predictions.npz')
   np.testing.assert_array_equal(predictions['archs_AxE'], space.enumerate())
   hits_A = predictions['accuracy_A'] * 100
   np.testing.assert_allclose(hits_A, hits_A.round(), atol=1e-9)
@@ -110,7 +51,7 @@ def test_a_run_leaves_what_any_figure_is_drawn_from(whole):
     'baselines', 'split', 'images', 'bn',
   } <= {*summary}  # fmt: skip
   assert summary['n'] == 81
-  samples = runs.read_npz(whole / 'samples.npz')
+  samples = files.read_npz(whole / 'samples.npz')
   assert samples['samples_A'].sum() == 15
   assert [row['step'] for row in metrics(whole)] == [2, 4, 6, 8, 10, 12, 14, 15]
 
@@ -123,7 +64,7 @@ def test_the_density_is_that_of_the_warm_up_and_feeds_the_sampler(whole):
     sampler.alpha_A, read.alpha_A.astype(np.float32)
   )
   assert float(sampler.tau) == pytest.approx(0.1)
-  experiment = build.experiment(runs.read_config(whole))
+  experiment = build.experiment(run_folder.read_config(whole))
   with Checkpoints(whole / 'checkpoints') as checkpoints:
     state, _ = checkpoints.restore(5, experiment.init_state())
   assert not np.asarray(state.sampler.alpha_A).any()
@@ -143,34 +84,17 @@ def test_the_baseline_is_the_uniform_run_from_scratch(whole, tiny):
     final_state(whole / 'undebiased').params,
   )
   np.testing.assert_array_equal(
-    runs.read_npz(folder / 'predictions.npz')['accuracy_A'],
-    runs.read_npz(whole / 'undebiased' / 'predictions.npz')['accuracy_A'],
+    files.read_npz(folder / 'predictions.npz')['accuracy_A'],
+    files.read_npz(whole / 'undebiased' / 'predictions.npz')['accuracy_A'],
   )
 
 
-def test_stopped_by_a_signal_and_resumed_is_the_same_run(
-  whole, tiny, monkeypatch, capsys
-):
+def test_stopped_by_a_signal_and_resumed_is_the_same_run(whole, tiny, capsys):
   steps = 3  # In the warm-up, and within a row of metrics.
   flags, folder = tiny
-  make_step = build.step.make_step
-
-  def interrupted(*args, **kwargs):
-    inner, calls = make_step(*args, **kwargs), []
-
-    def step(*operands):
-      calls.append(1)
-      if len(calls) == steps:
-        os.kill(os.getpid(), signal.SIGTERM)
-      return inner(*operands)
-
-    return step
-
-  with monkeypatch.context() as patch:
-    patch.setattr(build.step, 'make_step', interrupted)
-    with pytest.raises(SystemExit) as ended:
-      train.main(flags)
-  assert ended.value.code == cli.STOPPED == 143
+  with interrupted(steps), pytest.raises(SystemExit) as ended:
+    train.main(flags)
+  assert ended.value.code == errors.STOPPED == 143
   assert '--resume' in capsys.readouterr().err
   assert not (folder / 'predictions.npz').exists()
   with Checkpoints(folder / 'checkpoints') as checkpoints:
@@ -198,19 +122,11 @@ def test_killed_and_resumed_is_the_same_run(whole, tiny):
 
 # Dies in the middle of the second epoch.
 KILLED = """
-import os, signal, sys
-from jaxnas import build, cli, train
-make_step = build.step.make_step
-def killed(*args, **kwargs):
-  inner, calls = make_step(*args, **kwargs), []
-  def step(*operands):
-    calls.append(1)
-    if len(calls) == 8:
-      os.kill(os.getpid(), signal.SIGKILL)
-    return inner(*operands)
-  return step
-build.step.make_step = killed
-train.main(sys.argv[1:])
+import signal, sys
+from support import runs
+from jaxnas import train
+with runs.interrupted(8, signal.SIGKILL):
+  train.main(sys.argv[1:])
 """
 
 
@@ -249,51 +165,64 @@ def test_a_density_file_is_used_instead_of_estimating(whole, tiny, tmp_path):
   np.testing.assert_allclose(final_state(folder).sampler.alpha_A, alpha_A)
 
 
-@pytest.mark.parametrize(
-  ('changed', 'estimates'),
-  [
-    ([], 0),
-    (['--debias.temperature', '0.2'], 0),
-    # Another measurement, though its first density would be the same.
-    (['--density.refresh_epochs', '1'], 2),
-    (['--density.batch_size', '40'], 1),
-    (['--density.tensors', 'deep'], 1),
-  ],
-)
-def test_what_the_run_that_warmed_up_has_estimated_is_taken_over(
-  whole, tiny, monkeypatch, changed, estimates
-):
-  calls, estimate = [], density_config.estimate
+@pytest.fixture(scope='module')
+def taken_over(whole, tmp_path_factory):
+  """A run that takes over the warm-up of `whole`, and its estimates."""
+  calls, estimate = [], densities.estimate
 
   def counted(*given):
     calls.append(given)
     return estimate(*given)
 
-  flags, folder = tiny
-  monkeypatch.setattr(density_config, 'estimate', counted)
-  train.main([*flags, *changed, '--warmup_from', str(whole)])
-  assert len(calls) == estimates
-  if not calls:
-    theirs, ours = (
-      density.read_file(run / 'density.npz') for run in (whole, folder)
-    )
-    np.testing.assert_array_equal(theirs[0].alpha_A, ours[0].alpha_A)
-    assert theirs[1] == ours[1]
-  if not changed:
-    jax.tree.map(
-      np.testing.assert_array_equal, final_state(folder), final_state(whole)
-    )
+  flags, run = flags_in(tmp_path_factory.mktemp('taken_over'))
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(densities, 'estimate', counted)
+    train.main([*flags, '--warmup_from', str(whole)])
+  return run, calls
 
 
-def test_a_run_that_took_over_a_warm_up_needs_no_other(whole, tiny, tmp_path):
-  flags, folder = tiny
-  first = shutil.copytree(whole, tmp_path / 'first')
+def test_what_the_run_that_warmed_up_has_estimated_is_taken_over(
+  whole, taken_over
+):
+  run, calls = taken_over
+  assert not calls
+  theirs, ours = (density.read_file(r / 'density.npz') for r in (whole, run))
+  np.testing.assert_array_equal(theirs[0].alpha_A, ours[0].alpha_A)
+  # It is of this run from then on.
+  mine = digest(run_folder.read_config(run))
+  assert ours[1] == theirs[1] | {'config': mine}
+  jax.tree.map(
+    np.testing.assert_array_equal, final_state(run), final_state(whole)
+  )
+
+
+@pytest.mark.parametrize(
+  ('section', 'changed', 'same'),
+  [
+    ('debias', {'temperature': 0.2}, True),
+    # Another measurement, though its first density would be the same.
+    ('density', {'refresh_epochs': 1}, False),
+    ('density', {'batch_size': 40}, False),
+    ('density', {'tensors': 'deep'}, False),
+  ],
+)
+def test_only_the_same_measurement_is_taken_over(whole, section, changed, same):
+  given = run_folder.read_config(whole)
+  fields = dataclasses.replace(getattr(given, section), **changed)
+  given = dataclasses.replace(given, **{section: fields})
+  file = whole / 'density.npz'
+  facts = density.read_file(file)[1]
+  facts |= {'density': dataclasses.asdict(given.density)}
+  assert debias.is_of(file, facts, given.density) == same
+
+
+def test_a_run_that_took_over_a_warm_up_needs_no_other(
+  whole, taken_over, tiny, tmp_path
+):
+  first = shutil.copytree(taken_over[0], tmp_path / 'first')
+  flags, second = tiny
   train.main([*flags, '--warmup_from', str(first)])
-  shutil.rmtree(first)
-  second = tmp_path / 'second'
-  flags = [second if flag == str(folder) else flag for flag in flags]
-  train.main([*map(str, flags), '--warmup_from', str(folder)])
-  for run in (folder, second):
+  for run in (first, second):
     with Checkpoints(run / 'checkpoints') as checkpoints:
       assert 5 in checkpoints.steps()
     jax.tree.map(
@@ -310,13 +239,13 @@ def test_what_was_estimated_before_a_cut_is_not_estimated_again(
     raise Stopped
 
   with monkeypatch.context() as patch:
-    patch.setattr(debiasing, 'feed', cut)
+    patch.setattr(debias, 'apply_density', cut)
     with pytest.raises(SystemExit) as ended:
       train.main(flags)
-  assert ended.value.code == cli.STOPPED
+  assert ended.value.code == errors.STOPPED
   assert (folder / 'density.npz').exists()
   with monkeypatch.context() as patch:
-    patch.setattr(density_config, 'estimate', None)
+    patch.setattr(densities, 'estimate', None)
     train.main(['--workdir', str(folder), '--resume'])
   same_run(folder, whole)
 
@@ -326,20 +255,27 @@ def test_a_density_of_another_step_or_damaged_is_estimated_again(
 ):
   facts = density.read_file(whole / 'density.npz')[1]
   file = tmp_path / 'density.npz'
-  config = runs.read_config(whole)
+  config = run_folder.read_config(whole)
   density.save(density.read_file(whole / 'density.npz')[0], file, facts)
-  assert debiasing.is_of(file, facts, config)
-  assert not debiasing.is_of(file, facts | {'step': 6}, config)
+  assert debias.is_of(file, facts, config.density)
+  assert not debias.is_of(file, facts | {'step': 6}, config.density)
+  assert not debias.is_of(file, facts | {'state': 'x'}, config.density)
   file.write_bytes(file.read_bytes()[:-9])
-  assert not debiasing.is_of(file, facts, config)
+  assert not debias.is_of(file, facts, config.density)
 
 
-def test_refresh_estimates_again(whole, tiny, capsys):
+def test_refresh_estimates_again(whole, tiny, monkeypatch, capsys):
+  calls, estimate = [], densities.estimate
+  monkeypatch.setattr(
+    densities,
+    'estimate',
+    lambda *given, **more: calls.append(1) or estimate(*given, **more),
+  )
   flags, _ = tiny
   train.main(
     [*flags, '--density.refresh_epochs', '1', '--warmup_from', str(whole)]
   )  # fmt: skip
-  assert capsys.readouterr().out.count('effectively') == 2
+  assert len(calls) == capsys.readouterr().out.count('effectively') == 2
 
 
 BAD = [
@@ -350,7 +286,7 @@ BAD = [
   (['--density.batches', '11'], 'there are 500 validation images'),
   (['--density.tensors', 'nothing'], 'matches no weight tensor'),
   (['--space', 'digit'], 'Did you mean digits?'),
-  (['--space', 'pooling'], 'takes images of 32x32x3'),
+  (['--table', '{foreign}'], 'is on images of 9x9x3 in 4 classes, and these'),
   (['--table', 'missing.json'], 'does not exist'),
   (['--warmup_from', 'missing'], 'holds no run'),
 ]
@@ -359,8 +295,12 @@ BAD = [
 @pytest.mark.parametrize(('more', 'says'), BAD, ids=[b[1] for b in BAD])
 def test_bad_input_ends_before_any_work(tiny, capsys, more, says):
   flags, folder = tiny
+  foreign = folder.parent / 'foreign.json'
+  table = truth.load(spaces.get('digits'))
+  images = (9, 9, 3), 4
+  truth.dump(dataclasses.replace(table, images=images), foreign, data='digits')
   with pytest.raises(SystemExit) as ended:
-    train.main([*flags, *more])
+    train.main([*flags, *(word.format(foreign=foreign) for word in more)])
   assert ended.value.code == 2
   err = capsys.readouterr().err
   assert says in err
@@ -381,7 +321,7 @@ def test_a_run_is_never_overwritten_nor_resumed_as_another(whole, capsys):
 
 
 def test_another_warm_up_is_refused(whole):
-  other = runs.read_config(whole)
+  other = run_folder.read_config(whole)
   with pytest.raises(ValueError, match='warmed up with seed 0, not 3'):
     warm_up.check(whole, dataclasses.replace(other, seed=3), 5)
   with pytest.raises(ValueError, match='no checkpoint at step 4'):
@@ -393,9 +333,10 @@ def test_without_truth_the_chosen_architecture_is_still_told(
   whole, monkeypatch, capsys
 ):
   (whole / 'table.json').unlink()
-  monkeypatch.setattr(tables, 'shipped', lambda *args: False)
+  monkeypatch.setattr(table, 'shipped', lambda *args: False)
   train.main(['--workdir', str(whole), '--resume'])
-  assert 'no ground truth' in capsys.readouterr().out
+  # Lines break where the terminal ends.
+  assert 'no ground truth' in ' '.join(capsys.readouterr().out.split())
 
 
 @pytest.mark.slow

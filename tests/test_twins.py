@@ -13,11 +13,12 @@ import pytest
 from jaxnas import spaces, supernets
 from jaxnas.spaces.chain import Block, Stage, chain
 from jaxnas.spaces.mobilenet import BLOCKS
+from support.small_spaces import SMALL_CELLS, SMALL_POOLING
 
 torch = pytest.importorskip('torch')
 F = torch.nn.functional
 
-from jaxnas.bench import torch_nets, torch_weights  # noqa: E402
+from jaxnas.supernets import torch_nets, torch_weights  # noqa: E402
 
 PUBLISHED = {
   # Name: channels of stem and of what the positions receive, stride of the
@@ -45,7 +46,7 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def facts(conv):
+def metadata(conv):
   """(inputs, outputs, kernel, stride, groups), and what is always so."""
   (kernel, _), (stride, _) = conv.kernel_size, conv.stride
   assert conv.kernel_size == (kernel, kernel) and conv.bias is None
@@ -65,12 +66,12 @@ def test_chains_are_as_published(name):
   with torch.device('meta'):
     net = torch_nets.build(spaces.get(name))
   activation = torch.relu
-  assert facts(net.stem.conv) == (3, stem, 3, stem_stride, 1)
+  assert metadata(net.stem.conv) == (3, stem, 3, stem_stride, 1)
   if name == 'mobilenet':
     activation = F.hardswish
     assert not net.first.expands and not net.first.keeps_shape
-    assert facts(net.first.depthwise) == (stem, stem, 3, 1, stem)
-    assert facts(net.first.project) == (stem, inputs, 1, 1, 1)
+    assert metadata(net.first.depthwise) == (stem, stem, 3, 1, stem)
+    assert metadata(net.first.project) == (stem, inputs, 1, 1, 1)
     same_function(net.first.activation, activation)
   positions = iter(net.position)
   for channels, count, first_stride in stages:
@@ -80,12 +81,12 @@ def test_chains_are_as_published(name):
       if i:
         assert isinstance(skip, torch.nn.Identity)
       else:
-        assert facts(skip.project) == (inputs, channels, 1, stride, 1)
+        assert metadata(skip.project) == (inputs, channels, 1, stride, 1)
       for block, (expansion, kernel, squeeze) in zip(blocks, ops, strict=True):
         wide = inputs * expansion
-        assert facts(block.expand) == (inputs, wide, 1, 1, 1)
-        assert facts(block.depthwise) == (wide, wide, kernel, stride, wide)
-        assert facts(block.project) == (wide, channels, 1, 1, 1)
+        assert metadata(block.expand) == (inputs, wide, 1, 1, 1)
+        assert metadata(block.depthwise) == (wide, wide, kernel, stride, wide)
+        assert metadata(block.project) == (wide, channels, 1, 1, 1)
         assert block.keeps_shape == (i > 0)
         same_function(block.activation, activation)
         assert hasattr(block.squeeze, 'reduce') == squeeze
@@ -93,26 +94,26 @@ def test_chains_are_as_published(name):
           assert block.squeeze.reduce.out_features == int(0.25 * wide)
       inputs = channels
   assert not list(positions)
-  assert facts(net.head.conv) == (inputs, head, 1, 1, 1)
+  assert metadata(net.head.conv) == (inputs, head, 1, 1, 1)
   assert net.head.linear.weight.shape == (classes, head)
 
 
 def test_residual_networks_are_as_published():
   net = torch_nets.build(spaces.get('pooling'))
   channels = (16, 16, 16, 16, 32, 32, 32, 64, 64, 64)
-  assert facts(net.stem) == (3, 16, 3, 1, 1)
+  assert metadata(net.stem) == (3, 16, 3, 1, 1)
   assert len(net.block) == 9
   for e, block in enumerate(net.block.values()):
     inputs, outputs = channels[e : e + 2]
-    assert facts(block.conv1) == (inputs, outputs, 3, 1, 1)
-    assert facts(block.conv2) == (outputs, outputs, 3, 1, 1)
+    assert metadata(block.conv1) == (inputs, outputs, 3, 1, 1)
+    assert metadata(block.conv2) == (outputs, outputs, 3, 1, 1)
     assert not block.preactivate
     if e in (3, 6):
-      assert facts(block.shortcut.project) == (inputs, outputs, 1, 1, 1)
+      assert metadata(block.shortcut.project) == (inputs, outputs, 1, 1, 1)
     else:
       assert isinstance(block.shortcut, torch.nn.Identity)
   net = torch_nets.build(spaces.get('nas_bench_201'))
-  assert facts(net.stem) == (3, 16, 3, 1, 1)
+  assert metadata(net.stem) == (3, 16, 3, 1, 1)
   assert [len(cells) for cells in net.cells] == [5, 5, 5]
   for cells, channels in zip(net.cells, (16, 32, 64), strict=True):
     for cell in cells:
@@ -121,15 +122,15 @@ def test_residual_networks_are_as_published():
         zero, skip, one, three, average = choice.op
         assert not zero(torch.ones(1, 1, 1, 1)).any()
         assert isinstance(skip, torch.nn.Identity)
-        assert facts(one.conv) == (channels, channels, 1, 1, 1)
-        assert facts(three.conv) == (channels, channels, 3, 1, 1)
+        assert metadata(one.conv) == (channels, channels, 1, 1, 1)
+        assert metadata(three.conv) == (channels, channels, 3, 1, 1)
         assert (average.kernel_size, average.stride) == (3, 1)
         assert average.padding == 1 and not average.count_include_pad
   for stage, outputs in (('1', 32), ('2', 64)):
     block, inputs = net.reduce[stage], outputs // 2
-    assert facts(block.conv1) == (inputs, outputs, 3, 2, 1)
-    assert facts(block.conv2) == (outputs, outputs, 3, 1, 1)
-    assert facts(block.shortcut.project) == (inputs, outputs, 1, 1, 1)
+    assert metadata(block.conv1) == (inputs, outputs, 3, 2, 1)
+    assert metadata(block.conv2) == (outputs, outputs, 3, 1, 1)
+    assert metadata(block.shortcut.project) == (inputs, outputs, 1, 1, 1)
     assert block.shortcut.pool.kernel_size == 2 and block.preactivate
 
 
@@ -274,7 +275,9 @@ def test_equals_pytorch(space, count, precision, logits, gradients, alone):
         )
 
 
-STATIC = [(space, i) for space, count in TWINS for i in range(min(count, 4))]
+STATIC = [(SMALL_POOLING, 0)] + [
+  (space, i) for space, count in TWINS for i in range(min(count, 4))
+]
 
 
 @pytest.mark.parametrize(
@@ -328,13 +331,13 @@ def test_a_static_network_equals_pytorch(space, i):
 
 def test_a_bias_before_normalisation_would_change_nothing():
   """Published supernets of NAS-Bench-201 have it; ours leave it out."""
-  net = torch_nets.build(spaces.get('nas_bench_201')).double()
-  x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+  net = torch_nets.build(SMALL_CELLS).double()
+  x = torch.randn(4, 3, *SMALL_CELLS.image_shape[:2], dtype=torch.float64)
   arch = (2, 3, 3, 2, 2, 3)
   without = net(x, arch).detach()
   named = net.cells.named_modules()
   convolutions = [conv for name, conv in named if name.endswith('.conv')]
-  assert len(convolutions) == 3 * 5 * 6 * 2
+  assert len(convolutions) == 3 * SMALL_CELLS.cells * 6 * 2
   for conv in convolutions:
     bias = torch.linspace(-1, 1, conv.out_channels, dtype=x.dtype)
     conv.bias = torch.nn.Parameter(bias)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnas import spaces
-from jaxnas.walk import columns, walk
+from jaxnas.nn.walk import columns, walk, walkers
 
 ALL_AxE = np.array(list(itertools.product(range(3), repeat=4)))
 MACRO_AxE = np.array(list(itertools.product(range(3), repeat=8)))
@@ -19,7 +19,7 @@ def subset(archs_AxE, keep, seed=0):
 
 
 def prefixes(archs_MxDxE):
-  """What the walk yields where values are the ops chosen so far."""
+  """Returns what the walk yields where values are the ops chosen so far."""
 
   def step(e, value_DxE, ops_D):
     assert value_DxE.shape == (len(ops_D), e)
@@ -30,7 +30,7 @@ def prefixes(archs_MxDxE):
 
 
 def computed(archs_MxDxE):
-  """How often each position is computed."""
+  """Counts how often each position is computed."""
   calls = []
   rows = list(walk(archs_MxDxE, None, lambda e, value, ops_D: calls.append(e)))
   assert len(rows) == len(archs_MxDxE)
@@ -112,6 +112,25 @@ def test_columns_of_nas_bench_macro_share_nearly_as_well(count, steps):
   assert found == steps
   ideal = sum(3**e for e in range(1, 9)) / count
   assert found < 1.07 * ideal
+
+
+@pytest.mark.parametrize(
+  ('devices', 'steps'), [(64, 175), (256, 44), (1000, 18)]
+)
+def test_many_devices_share_prefixes_still(devices, steps):
+  """An architecture that shares nothing takes 8 steps."""
+  archs_AxE = subset(MACRO_AxE, 1.0)
+  number = walkers(len(archs_AxE), devices, processes=devices // 8)
+  found = 0
+  for rows_P in np.array_split(np.lexsort(archs_AxE.T[::-1]), number):
+    part_PxE = archs_AxE[rows_P]
+    found += sum(computed(part_PxE[columns(part_PxE, devices)[0]]))
+  assert found == steps < 8 * -(-len(archs_AxE) // devices)
+
+
+def test_threads_walk_where_each_device_has_enough():
+  assert walkers(6561, 1, 1) == walkers(6561, 64, 1) == 2
+  assert walkers(6561, 256, 1) == walkers(6561, 64, 8) == walkers(1, 1, 1) == 1
 
 
 @pytest.mark.parametrize('devices', [1, 8])

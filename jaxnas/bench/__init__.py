@@ -1,1 +1,1 @@
-"""What things cost: each benchmark measures its rivals side by side."""
+"""Benchmarks: each measures jaxnas and a rival side by side."""

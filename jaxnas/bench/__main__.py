@@ -1,4 +1,4 @@
-"""Measure what jaxnas costs, beside what one would use instead.
+"""Measure the speed of jaxnas beside that of PyTorch.
 
 Both sides of a case live in processes of their own, on the cores this one is
 given, and measure in turns. For instance
@@ -17,66 +17,80 @@ from typing import Annotated, Literal, get_args
 
 import tyro
 
-from jaxnas import cli, runs, validation
-from jaxnas.bench import rivals, rows
+from jaxnas.bench import clocks, rivals, rows
 from jaxnas.bench.cases import Case, Options
+from jaxnas.config import flags, validation
+from jaxnas.runtime import environment, errors, files, outputs, streams
 
 Part = Literal[
   'step', 'rank', 'density', 'data', 'end_to_end', 'compile', 'startup'
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
-# Of a part, where they are not called as it is; `compile` is a built-in.
+# Modules of a part, where its name is not theirs; `compile` is a built-in.
 MODULES = {'step': ('step', 'switch'), 'compile': ('compiling',)}
 DEFAULTS = Options()
 
 
-@dataclasses.dataclass(frozen=True)
-class Bench:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bench(flags.Writes):
   """Flags of the command."""
 
   parts: tyro.conf.Positional[tuple[Part, ...]] = PARTS
-  """What to measure. Default: everything, which takes an hour and a half."""
+  """Parts to measure. Default: all of them, which takes an hour and a half."""
   out: Path | None = None
-  """A JSON file for the rows, written after each. Where they come from stands
-  beside it, in STEM.environment.json."""
+  """A JSON file for the rows, written after each. STEM.environment.json beside
+  it tells machine and versions, and of a GPU clocks and power of each case."""
   check: Path | None = None
   """An earlier file: exit code 1 where a row fell. Only rows with a baseline
   can be compared with those of another machine."""
   tolerance: float = 0.85
-  """How low a row may be, of what it was."""
+  """With `check`, a row fell where it is below this share of what it was."""
   only: str | None = None
   """Only cases whose name contains this, for instance nas_bench_macro."""
-  options: Annotated[Options, cli.UNPREFIXED] = DEFAULTS
+  options: Annotated[Options, flags.UNPREFIXED] = DEFAULTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = cli.read(
+  args = flags.read(
     Bench, argv, prog='python -m jaxnas.bench', description=__doc__
   )
-  with cli.usage_errors():
+  with errors.usage_errors():
     if importlib.util.find_spec('torch') is None:
       raise ValueError("baselines need PyTorch: pip install 'jaxnas[torch]'.")
     check(args)
     earlier = None if args.check is None else rows.read(args.check)
     cases = find(args)
+  # A disk may be full, and memory run out.
+  with errors.outcome(args.out or Path(), 'stopped'):
+    return measure(args, cases, earlier)
+
+
+def measure(
+  args: Bench, cases: Sequence[Case], earlier: Sequence[rows.Row] | None
+) -> int:
+  """Measures cases, one after the other; returns the exit code."""
   environment = where()
   for name, value in environment.items():
     print(f'{name}: {value}')
   if args.out is not None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_json(
-      args.out.with_name(f'{args.out.stem}.environment.json'), environment
-    )
-  done, failed = [], []
+    files.write_json(beside(args.out), environment)
+  done, failed, seen = [], [], {}
   for number, case in enumerate(cases, 1):
     print(f'{number} of {len(cases)}: {case.part}, {case.case}', flush=True)
-    try:
-      done.append(rivals.run(case))
-    except rivals.Failed as error:
-      failed.append(f'failed: {error}')
-      print(failed[-1], file=sys.stderr)
+    with clocks.watched() as of_case:
+      try:
+        done.append(rivals.run(case))
+      except rivals.Failed as error:
+        failed.append(f'failed: {error}')
+        print(failed[-1], file=sys.stderr)
+    if of_case:
+      print(', '.join(f'{name} {value:g}' for name, value in of_case.items()))
+      seen[f'{case.part}, {case.case}'] = of_case
     if args.out is not None:
-      runs.write_json(args.out, done)
+      files.write_json(args.out, done)
+      if seen:
+        files.write_json(beside(args.out), {**environment, 'clocks': seen})
   print(f'\n{rows.table(done)}')
   if earlier is not None:
     failed += [
@@ -100,9 +114,16 @@ def check(args: Bench) -> None:
       f'--data_dir {options.data_dir} is no folder: give one with CIFAR-10.'
     )
   if args.out is not None:
-    if args.out.is_dir():
-      raise ValueError(f'--out {args.out} is a folder: give a file in it.')
-    runs.check_folder(args.out.parent, '--out')
+    for file, ours in (
+      (args.out, rows.read),
+      (beside(args.out), lambda file: files.read_json(file, {'device': str})),
+    ):
+      outputs.check_file(file, '--out', ours, overwrite=args.overwrite)
+
+
+def beside(out: Path) -> Path:
+  """Returns the file of machine and versions beside that of the rows."""
+  return out.with_name(f'{out.stem}.environment.json')
 
 
 def find(args: Bench) -> list[Case]:
@@ -122,9 +143,9 @@ def find(args: Bench) -> list[Case]:
 
 
 def where() -> dict[str, object]:
-  """Machine and versions."""
+  """Returns the machine and the versions of what is measured."""
   platform, kind = rivals.device()
-  given = runs.environment(
+  given = environment.environment(
     device=f'{platform}, {kind}', cores=len(os.sched_getaffinity(0))
   )
   given['versions']['torch'] = importlib.metadata.version('torch')
@@ -132,4 +153,4 @@ def where() -> dict[str, object]:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  streams.run(main)

@@ -1,4 +1,4 @@
-"""What is measured: cases of a part, each ours beside a baseline."""
+"""Cases of a benchmark, each ours beside a baseline."""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Side(NamedTuple):
-  """Who measures: a function called in a process of its own."""
+  """One side of a case: a function that is called in a process of its own."""
 
   function: str
   """'module:name'. function(**kwargs) prepares and warms up; it returns a
@@ -16,31 +16,31 @@ class Side(NamedTuple):
 
 
 class Case(NamedTuple):
-  """A row to be."""
+  """One measurement, which becomes a row of the table."""
 
   part: str
   case: str
   """Unique in its part."""
   unit: str
-  """More is better of a rate, '/s', and of a share, 'of peak'; else less."""
+  """More is better for rates ('/s') and shares ('of peak'), else less is."""
   ours: Side
   baseline: Side | None
   """None: nothing to compare with."""
   rounds: int = 5
-  """How often each side measures, in turns."""
+  """Number of times that each side measures, in turns."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What parts are asked for; None: each part's own choice."""
+  """Settings that parts share; None: each part's own choice."""
 
   seed: int = 0
-  """Of weights, images and architectures."""
+  """Seed of weights, images and architectures."""
   archs: int | None = None
-  """How many architectures."""
+  """Number of architectures."""
   batch_size: int | None = None
   """Images of a training step."""
   images: int | None = None
-  """How many are ranked on, loaded, or trained on."""
+  """Number of images to rank on, to load, or to train on."""
   data_dir: Path | None = None
   """A folder with CIFAR-10, for end_to_end. Default: noise."""

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from jaxnas import allocator
+from jaxnas.runtime import allocator
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
   def answer(value: float | None) -> None:
     print(json.dumps(value), file=answers, flush=True)
 
-  # Of both sides, before their libraries start threads.
+  # Both sides tune it, before their libraries start threads.
   allocator.tune()
   function, kwargs = json.loads(questions.readline())
   module, _, name = function.partition(':')

@@ -1,10 +1,12 @@
-"""Compiling: one training step for all architectures, or for one alone.
+"""Seconds to compile a training step for all architectures, or for one alone.
 
 PyTorch runs eagerly and has nothing to compare.
 """
 
 import time
 from collections.abc import Callable
+
+import jax
 
 from jaxnas import spaces
 from jaxnas.bench import inputs, step
@@ -39,16 +41,14 @@ def cases(options: Options) -> list[Case]:
 def ours(
   *, space: str, batch_size: int, seed: int, static: bool
 ) -> Callable[[], float]:
-  """From Python to a program, traced anew each time.
+  """Compiles from Python to a program, traced anew each time.
 
   Args:
     space: by name.
     batch_size: of images.
     seed: of the arch, where there is one alone.
-    static: one alone.
+    static: compile the step of one architecture alone.
   """
-  import jax
-
   jax.config.update('jax_enable_compilation_cache', False)
   of = spaces.get(space)
   archs_AxE = inputs.archs(of, 1, seed)

@@ -3,6 +3,7 @@
 Photos are decoded from the same JPEG files by as many processes as there are
 cores; CIFAR's images lie on the device, or in the memory of the workers. Both
 sides end with normalised float32 images on the device, and nothing trains.
+PyTorch's sides are in `torch_data`.
 """
 
 import contextlib
@@ -13,25 +14,27 @@ import time
 import weakref
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
-from jaxnas import streams
+from jaxnas import data
 from jaxnas.bench.cases import Case, Options, Side
-
-if TYPE_CHECKING:
-  from jaxnas.data import Images, Training
+from jaxnas.data import Images, Training, cifar
+from jaxnas.runtime.rng import generator
 
 PHOTOS = 256
 CIFAR = 50_000
 SIZE = 224
-"""Of the crops of photos."""
+"""Pixels of a side of the crops of photos."""
 PADDING = 4
-"""Of CIFAR's images before they are cropped."""
+"""Pixels around CIFAR's images before they are cropped."""
 SIDES = (500, 375)
-"""Of photos, as most of ImageNet's are; every other one stands upright."""
+"""Pixels of photos, as most of ImageNet's have; every other one is upright."""
 
 
 def cases(options: Options) -> list[Case]:
@@ -44,7 +47,7 @@ def cases(options: Options) -> list[Case]:
     'workers': workers,
     'seed': options.seed,
   }
-  cifar = {
+  resident = {
     'images': options.images or CIFAR,
     'batch_size': options.batch_size or 512,
     'seed': options.seed,
@@ -55,14 +58,16 @@ def cases(options: Options) -> list[Case]:
       f'JPEG photos to {SIZE}x{SIZE}, {workers} workers, against DataLoader',
       'images/s',
       Side(f'{__name__}:ours_photos', photos),
-      Side(f'{__name__}:torch_photos', photos),
+      Side('jaxnas.bench.torch_data:theirs_photos', photos),
     ),
     Case(
       'data',
       f'CIFAR in memory, cropped, against DataLoader of {workers} workers',
       'images/s',
-      Side(f'{__name__}:ours_cifar', cifar),
-      Side(f'{__name__}:torch_cifar', {**cifar, 'workers': workers}),
+      Side(f'{__name__}:ours_cifar', resident),
+      Side(
+        'jaxnas.bench.torch_data:theirs_cifar', {**resident, 'workers': workers}
+      ),
     ),
   ]
 
@@ -70,11 +75,7 @@ def cases(options: Options) -> list[Case]:
 def ours_photos(
   *, photos: int, size: int, batch_size: int, workers: int, seed: int
 ) -> Callable[[], float]:
-  """As a run on ImageNet is fed."""
-  import jax.numpy as jnp
-
-  from jaxnas import data
-
+  """Feeds batches as a run on ImageNet gets them."""
   folder = write_photos(photos, seed)
   loaded = data.load('imagenet', folder.name, size=size, workers=workers)
   training = data.training(
@@ -85,66 +86,20 @@ def ours_photos(
     flip=True,
     dtype=jnp.float32,
   )
-  batches = _while_used(folder, ours(training, seed))
-  return _rate(batches, batch_size, workers, _wait_for_jax)
-
-
-def torch_photos(
-  *, photos: int, size: int, batch_size: int, workers: int, seed: int
-) -> Callable[[], float]:
-  """The same crops and mirrors of the same files."""
-  from jaxnas import data
-  from jaxnas.bench import torch_data, torch_step
-
-  torch_step.use_pinned_cores()
-  folder = write_photos(photos, seed)
-  loaded: Any = data.load('imagenet', folder.name, size=size, workers=workers)
-  batches = torch_data.batches(
-    torch_data.Photos(loaded.train, size, seed),
-    loaded.mean_C,
-    loaded.std_C,
-    batch_size=batch_size,
-    workers=workers,
-    device=torch_step.best_device(),
-  )
-  batches = _while_used(folder, batches)
-  return _rate(batches, batch_size, workers, lambda _: torch_data.wait())
+  batches = while_used(folder, ours(training, seed))
+  return rate(batches, batch_size, workers, _wait_for_jax)
 
 
 def ours_cifar(
   *, images: int, batch_size: int, seed: int
 ) -> Callable[[], float]:
-  """Images on the device, where they are cropped too."""
+  """Keeps images on the device, and crops them there."""
   training = cifar_training(noise(images, seed), batch_size)
-  return _rate(ours(training, seed), batch_size, 8, _wait_for_jax)
+  return rate(ours(training, seed), batch_size, 8, _wait_for_jax)
 
 
-def torch_cifar(
-  *, images: int, batch_size: int, workers: int, seed: int
-) -> Callable[[], float]:
-  """Each batch is cropped as one, in a worker."""
-  from jaxnas.bench import torch_data, torch_step
-
-  torch_step.use_pinned_cores()
-  source = noise(images, seed)
-  batches = torch_data.batches(
-    torch_data.Resident(source.x_train, source.y_train, PADDING, seed),
-    source.mean_C,
-    source.std_C,
-    batch_size=batch_size,
-    workers=workers,
-    device=torch_step.best_device(),
-  )
-  many = max(8, workers)
-  return _rate(batches, batch_size, many, lambda _: torch_data.wait())
-
-
-def cifar_training(source: 'Images', batch_size: int) -> 'Training':
-  """Of all its images."""
-  import jax.numpy as jnp
-
-  from jaxnas import data
-
+def cifar_training(source: Images, batch_size: int) -> Training:
+  """Returns the pipeline of a run that trains on all images of a source."""
   return data.training(
     source,
     np.arange(len(source.y_train)),
@@ -155,9 +110,8 @@ def cifar_training(source: 'Images', batch_size: int) -> 'Training':
   )
 
 
-def ours(training: 'Training', seed: int) -> Generator[Any]:
-  """The batches that steps would see, without end."""
-  import jax
+def ours(training: Training, seed: int) -> Generator[Any]:
+  """Yields the batches that steps would see, without end."""
 
   @jax.jit
   def batch(inputs, step):
@@ -169,11 +123,9 @@ def ours(training: 'Training', seed: int) -> Generator[Any]:
       yield batch(inputs, step)
 
 
-def noise(images: int, seed: int) -> 'Images':
-  """Like CIFAR-10 in everything but the pixels."""
-  from jaxnas.data import Images, cifar
-
-  rng = streams.rng(seed, 'images')
+def noise(images: int, seed: int) -> Images:
+  """Makes a source that is like CIFAR-10 in everything but its pixels."""
+  rng = generator(seed, 'images')
   x_NxHxWxC = rng.integers(0, 256, (images, 32, 32, 3), np.uint8)
   y_N = rng.integers(10, size=images).astype(np.int32)
   moments = np.array(cifar.CIFAR10.mean_C), np.array(cifar.CIFAR10.std_C)
@@ -181,7 +133,7 @@ def noise(images: int, seed: int) -> 'Images':
 
 
 def write_photos(count: int, seed: int) -> tempfile.TemporaryDirectory:
-  """A folder as `data.load('imagenet')` takes it, gone when it is let go."""
+  """Makes a folder for `data.load('imagenet')`; it goes when it is let go."""
   folder = tempfile.TemporaryDirectory(prefix='jaxnas-photos-')
   for index in range(count):
     content = photo(seed, index)
@@ -193,10 +145,8 @@ def write_photos(count: int, seed: int) -> tempfile.TemporaryDirectory:
 
 
 def photo(seed: int, index: int) -> bytes:
-  """A JPEG file of noise at three scales: about 100 kB, as ImageNet's."""
-  from PIL import Image
-
-  rng = streams.rng(seed, 'photo', index)
+  """Makes a JPEG file of noise at three scales: about 100 kB, as ImageNet's."""
+  rng = generator(seed, 'photo', index)
   width, height = SIDES if index % 2 else SIDES[::-1]
 
   def at_scale(scale: int) -> UInt8[np.ndarray, 'H W C']:
@@ -210,14 +160,14 @@ def photo(seed: int, index: int) -> bytes:
   return file.getvalue()
 
 
-def _rate(
+def rate(
   batches: Generator[Any],
   batch_size: int,
   workers: int,
   wait: Callable[[Any], None],
 ) -> Callable[[], float]:
-  """Images/s of a pipeline that runs on from one measurement to the next."""
-  # What is made before anybody asks: at most four batches a worker.
+  """Measures images/s of a pipeline that runs on between measurements."""
+  # A worker makes at most four batches before anybody asks.
   ahead, timed = 4 * workers + 2, 8 * max(workers, 1)
 
   def take(count: int) -> None:
@@ -238,12 +188,10 @@ def _rate(
 
 
 def _wait_for_jax(batch: Any) -> None:
-  import jax
-
   jax.block_until_ready(batch)
 
 
-def _while_used(folder: Any, batches: Generator[Any]) -> Generator[Any]:
-  """The files go when the batches do."""
+def while_used(folder: Any, batches: Generator[Any]) -> Generator[Any]:
+  """Yields the batches, and deletes the folder after them."""
   with folder:
     yield from batches

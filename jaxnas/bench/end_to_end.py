@@ -1,24 +1,23 @@
-"""From images to a ranking of all architectures: `jaxnas.train` as it is.
+"""Seconds from images to a ranking of all architectures by `jaxnas.train`.
 
 A short run: four epochs, the density of every architecture, an epoch debiased
 by it, and every architecture ranked. PyTorch does the same path by path; its
 seconds are scaled from parts (see `torch_end_to_end`).
 """
 
-import contextlib
-import functools
+import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jaxnas import runs, spaces, streams
+from jaxnas import spaces
 from jaxnas.bench.cases import Case, Options, Side
+from jaxnas.runtime import files, ledger
+from jaxnas.runtime.rng import generator
 
 SPACE = 'nas_bench_macro'
 CONFIG = 'macro_cpu.py'
@@ -26,7 +25,7 @@ EPOCHS = 5
 IMAGES = 25_000
 """To train on; there are as many to validate on, as the config says."""
 RANKED_ON = 2000
-"""As a share of the images, where there are fewer or more."""
+"""Images to rank on; the same share of them where there are fewer or more."""
 DENSITY_IMAGES = 64
 RANKING_BATCH = 500
 MEMORY_GB = 10.0
@@ -55,7 +54,7 @@ def cases(options: Options) -> list[Case]:
       's',
       Side(f'{__name__}:ours', {**given, 'data_dir': data_dir}),
       Side(
-        f'{__name__}:torch_by_path',
+        'jaxnas.bench.torch_end_to_end:theirs',
         {**given, 'steps': 50, 'gradients': 32, 'ranked': 100},
       ),
       rounds=1,
@@ -74,9 +73,9 @@ def ours(
   seed: int,
   data_dir: str | None,
 ) -> Callable[[], float]:
-  """The command, from reading its images to its last file.
+  """Measures the command, from its start to its last file.
 
-  What it compiles counts, unless the user's cache has it.
+  Compiling counts, unless the user's cache has the programs.
 
   Args:
     space: whose architectures.
@@ -113,71 +112,27 @@ def ours(
 
   def measure() -> float:
     workdir = Path(tempfile.mkdtemp(dir=folder.name), 'run')
-    taken = command([*argv, f'--workdir={workdir}'])
+    taken = command(argv, workdir)
     show('jaxnas', taken)
     return sum(taken.values())
 
   return measure
 
 
-def torch_by_path(
-  *,
-  space: str,
-  archs: int | None,
-  images: int,
-  ranked_on: int,
-  epochs: int,
-  batch_size: int,
-  seed: int,
-  steps: int,
-  gradients: int,
-  ranked: int,
-) -> Callable[[], float]:
-  """Scaled seconds of the same; the last three are what is timed."""
-  from jaxnas.bench import torch_end_to_end, torch_step
-
-  torch_step.use_pinned_cores()
-  of = spaces.get(space)
-  whole = torch_end_to_end.Whole(
-    of,
-    archs or of.size,
-    steps=epochs * (images // batch_size),
-    batch_size=batch_size,
-    density_images=min(DENSITY_IMAGES, images),
-    ranking_images=ranked_on,
-    ranking_batch=RANKING_BATCH,
-    seed=seed,
-  )
-
-  def measure() -> float:
-    taken = torch_end_to_end.seconds(
-      whole, steps=steps, gradients=gradients, ranked=ranked
-    )
-    show('PyTorch, scaled', taken)
-    return sum(taken.values())
-
-  return measure
-
-
-def command(argv: list[str]) -> dict[str, float]:
-  """Runs jaxnas.train; seconds of training, density, ranking and the rest."""
-  from jaxnas import density_config, ranking, train
-
-  taken: dict[str, float] = defaultdict(float)
+def command(argv: list[str], workdir: Path) -> dict[str, float]:
+  """Runs `jaxnas.train`; returns its seconds by the parts of its ledger."""
   start = time.perf_counter()
-  with (
-    _timed(taken, 'training', train, 'train_supernet'),
-    _timed(taken, 'density', density_config, 'estimate'),
-    _timed(taken, 'ranking', ranking, 'predict'),
-  ):
-    train.main(argv)
+  subprocess.run(
+    [sys.executable, '-m', 'jaxnas.train', *argv, f'--workdir={workdir}'],
+    check=True,
+  )
   whole = time.perf_counter() - start
-  # The density is estimated within training.
-  taken['training'] -= taken['density']
+  taken = files.read_json(workdir / ledger.FILE, {'seconds': dict})['seconds']
   return {**taken, 'the rest': whole - sum(taken.values())}
 
 
 def show(side: str, taken: Mapping[str, float]) -> None:
+  """Prints the seconds of a side, piece by piece."""
   pieces = ', '.join(f'{name} {value:.1f} s' for name, value in taken.items())
   print(f'{side}: {pieces}', file=sys.stderr)
 
@@ -185,34 +140,12 @@ def show(side: str, taken: Mapping[str, float]) -> None:
 def write_noise(
   file: Path, space: spaces.Space, images: int, seed: int
 ) -> None:
-  """Twice as many to divide into training and validation, as an npz."""
-  rng = streams.rng(seed, 'images')
+  """Writes twice as many images, to divide into training and validation."""
+  rng = generator(seed, 'images')
   arrays = {}
   for part, count in (('train', 2 * images), ('test', space.classes)):
     shape = (count, *space.image_shape)
     arrays[f'x_{part}'] = rng.integers(0, 256, shape, np.uint8)
     # Every class is there, however few the images.
     arrays[f'y_{part}'] = np.arange(count, dtype=np.int32) % space.classes
-  runs.write_npz(file, arrays)
-
-
-@contextlib.contextmanager
-def _timed(
-  taken: dict[str, float], piece: str, module: Any, name: str
-) -> Iterator[None]:
-  """Adds up what a function of a module takes: the command has no clock."""
-  real = getattr(module, name)
-
-  @functools.wraps(real)
-  def timed(*args, **kwargs):
-    start = time.perf_counter()
-    try:
-      return real(*args, **kwargs)
-    finally:
-      taken[piece] += time.perf_counter() - start
-
-  setattr(module, name, timed)
-  try:
-    yield
-  finally:
-    setattr(module, name, real)
+  files.write_npz(file, arrays)

@@ -1,22 +1,22 @@
-"""What rivals are given alike: random architectures, images and labels."""
+"""Random architectures, images and labels, the same for both sides."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxnas import streams
+from jaxnas.runtime.rng import generator
 from jaxnas.spaces import Space
 
 
 def archs(space: Space, count: int, seed: int) -> Int[np.ndarray, 'A E']:
   """Independent uniform draws."""
-  return space.random(streams.rng(seed, 'archs'), count)
+  return space.random(generator(seed, 'archs'), count)
 
 
 def images(
   space: Space, count: int, seed: int
 ) -> tuple[Float[np.ndarray, 'B H W C'], Int[np.ndarray, ' B']]:
   """Normal noise, float32, as normalised images are; and labels."""
-  rng = streams.rng(seed, 'images')
+  rng = generator(seed, 'images')
   x_BxHxWxC = rng.normal(size=(count, *space.image_shape))
   return (
     x_BxHxWxC.astype(np.float32),

@@ -1,26 +1,29 @@
 """Ranking every architecture: by a walk of the prefix tree, or path by path.
 
-Ways on one side of a row see the same weights, and all sides the same images.
+All sides of a row see the same images, and both of ours the same weights.
+PyTorch's sides are in `torch_rank`.
 """
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxnas import spaces, streams
+from jaxnas import spaces, supernets
 from jaxnas.bench import inputs
 from jaxnas.bench.cases import Case, Options, Side
-
-if TYPE_CHECKING:
-  from jaxnas.bench.torch_rank import Batch
+from jaxnas.density import tensors
+from jaxnas.runtime import progress, rng
+from jaxnas.supernets import evaluation
 
 SPACE = 'nas_bench_macro'
 IMAGES = 64
 EVERY = 10
-"""Path by path one architecture of so many is evaluated, and its seconds
+"""Path by path one of so many architectures is evaluated, and its seconds are
 counted as often: none shares anything with another."""
 
 # archs_AxE -> hits_A: images that each classifies correctly.
@@ -28,9 +31,9 @@ Way = Callable[[Int[np.ndarray, 'A E']], Int[np.ndarray, ' A']]
 
 
 def cases(options: Options) -> list[Case]:
-  """Seconds to rank all, or `options.archs` drawn ones, in one batch.
+  """Seconds to rank all architectures, or `options.archs` drawn ones.
 
-  Path by path they are scaled from every tenth.
+  Images are one batch. Path by path, seconds are scaled from every tenth.
   """
   count = options.archs or spaces.get(SPACE).size
   given = {
@@ -40,52 +43,38 @@ def cases(options: Options) -> list[Case]:
     'seed': options.seed,
   }
   what = f'{count} of {SPACE} on {given["images"]} images'
-  walk = Side(f'{__name__}:ours', given)
+  walk, scaled = Side(f'{__name__}:ours', given), {'every': EVERY}
   return [
     Case(
       'rank',
       f'{what}, walk against {name}',
       's',
       walk,
-      Side(f'{__name__}:{function}', {**given, **more}),
+      Side(f'jaxnas.bench.{function}', {**given, **more}),
       rounds=1,
     )
     for name, function, more in (
-      ('PyTorch path by path, scaled', 'torch_by_path', {'every': EVERY}),
-      ('PyTorch walk', 'torch_by_walk', {}),
-      ('jaxnas path by path, scaled', 'ours_by_path', {'every': EVERY}),
+      ('PyTorch path by path, scaled', 'torch_rank:theirs_by_path', scaled),
+      ('PyTorch walk', 'torch_rank:theirs_by_walk', {}),
+      ('jaxnas path by path, scaled', 'rank:ours_by_path', scaled),
     )
   ]
 
 
 def ours(**given: Any) -> Callable[[], float]:
-  """As `jaxnas.train` ranks a chain: the walk."""
-  subject = _subject(**given)
-  return _timed(walk(subject), subject.archs_AxE)
+  """Ranks by a walk, as `jaxnas.train` ranks a chain."""
+  snapshot = drawn(**given)
+  return timed(walk(snapshot), snapshot.archs_AxE)
 
 
 def ours_by_path(*, every: int, **given: Any) -> Callable[[], float]:
-  """A call of one compiled program an architecture."""
-  subject = _subject(**given)
-  return _timed(by_path(subject), subject.archs_AxE, every)
+  """Calls one compiled program for each architecture."""
+  snapshot = drawn(**given)
+  return timed(by_path(snapshot), snapshot.archs_AxE, every)
 
 
-def torch_by_path(*, every: int, **given: Any) -> Callable[[], float]:
-  """Eager, a forward pass an architecture."""
-  from jaxnas.bench import torch_rank
-
-  return _torch(torch_rank.by_path, every, **given)
-
-
-def torch_by_walk(**given: Any) -> Callable[[], float]:
-  """Eager, by the same tree."""
-  from jaxnas.bench import torch_rank
-
-  return _torch(torch_rank.by_walk, 1, **given)
-
-
-class Subject(NamedTuple):
-  """What is ranked."""
+class Snapshot(NamedTuple):
+  """Architectures to rank, and the images to rank them on."""
 
   space: spaces.Space
   archs_AxE: Int[np.ndarray, 'A E']
@@ -94,15 +83,11 @@ class Subject(NamedTuple):
   seed: int
 
 
-def walk(subject: Subject) -> Way:
-  """Ours, from `evaluation`, at first weights."""
-  import jax.numpy as jnp
-
-  from jaxnas import evaluation, supernets
-
-  net: Any = supernets.build(subject.space)
-  variables = supernets.init(net, subject.archs_AxE[0], subject.seed)
-  x_BxHxWxC, y_B = jnp.asarray(subject.x_BxHxWxC), jnp.asarray(subject.y_B)
+def walk(snapshot: Snapshot) -> Way:
+  """Returns the way of `evaluation`, at first weights."""
+  net: Any = supernets.build(snapshot.space)
+  variables = supernets.init(net, snapshot.archs_AxE[0], snapshot.seed)
+  x_BxHxWxC, y_B = jnp.asarray(snapshot.x_BxHxWxC), jnp.asarray(snapshot.y_B)
 
   def way(archs_AxE):
     accuracy_A = evaluation.accuracies(
@@ -118,16 +103,11 @@ def walk(subject: Subject) -> Way:
   return way
 
 
-def by_path(subject: Subject) -> Way:
-  """The same weights and counts, nothing shared."""
-  import jax
-  import jax.numpy as jnp
-
-  from jaxnas import progress, supernets
-
-  net: Any = supernets.build(subject.space)
-  variables = supernets.init(net, subject.archs_AxE[0], subject.seed)
-  x_BxHxWxC, y_B = jnp.asarray(subject.x_BxHxWxC), jnp.asarray(subject.y_B)
+def by_path(snapshot: Snapshot) -> Way:
+  """Returns a way with the same weights and counts, and nothing shared."""
+  net: Any = supernets.build(snapshot.space)
+  variables = supernets.init(net, snapshot.archs_AxE[0], snapshot.seed)
+  x_BxHxWxC, y_B = jnp.asarray(snapshot.x_BxHxWxC), jnp.asarray(snapshot.y_B)
 
   @jax.jit
   def hits(variables, x_BxHxWxC, y_B, arch_E):
@@ -143,42 +123,24 @@ def by_path(subject: Subject) -> Way:
   return way
 
 
-def _subject(
-  *, space: str, archs: int | None, images: int, seed: int
-) -> Subject:
+def drawn(*, space: str, archs: int | None, images: int, seed: int) -> Snapshot:
+  """Draws so many architectures, or takes all of them, and images."""
   of = spaces.get(space)
   archs_AxE = (
     of.enumerate()
     if archs is None
-    else of.some(streams.rng(seed, 'archs'), archs)
+    else of.subset(rng.generator(seed, 'archs'), archs)
   )
-  return Subject(of, archs_AxE, *inputs.images(of, images, seed), seed)
+  return Snapshot(of, archs_AxE, *inputs.images(of, images, seed), seed)
 
 
-def _torch(
-  rank: Callable[[Any, Any, 'list[Batch]'], Any], every: int, **given: Any
-) -> Callable[[], float]:
-  from jaxnas.bench import torch_nets, torch_step
-
-  torch_step.use_pinned_cores()
-  subject, device = _subject(**given), torch_step.best_device()
-  net = torch_nets.build(subject.space).to(device)
-  batch = (
-    torch_nets.images(subject.x_BxHxWxC, device),
-    torch_nets.labels(subject.y_B, device),
-  )
-  return _timed(
-    lambda archs_AxE: rank(net, archs_AxE, [batch])[:, 0],
-    subject.archs_AxE,
-    every,
-  )
-
-
-def _timed(
+def timed(
   way: Way, archs_AxE: Int[np.ndarray, 'A E'], every: int = 1
 ) -> Callable[[], float]:
-  from jaxnas.density import tensors
+  """Warms a way up; returns a function that measures its seconds.
 
+  One of `every` architectures is ranked, and the seconds are scaled to all.
+  """
   way(tensors.extremes(archs_AxE))
   some_SxE = archs_AxE[::every]
 

@@ -50,7 +50,7 @@ def run(case: Case) -> Row:
 
 
 class Rival:
-  """A side's process."""
+  """Process of one side of a case."""
 
   def __init__(self, label: str):
     self.label = label
@@ -95,7 +95,7 @@ class Rival:
     answers.close()
 
   def _pass_on(self) -> None:
-    """What it says goes on to this process's; the last line is kept."""
+    """Copies the side's standard error to ours, and keeps the last line."""
     assert self._process.stderr
     with self._process.stderr as stream:
       for line in stream:
@@ -105,7 +105,7 @@ class Rival:
 
 @contextlib.contextmanager
 def prepared(side: Side, label: str) -> Iterator[Rival]:
-  """Ends its process, whatever happens."""
+  """Starts a side and prepares it; ends its process, whatever happens."""
   rival = Rival(label)
   try:
     rival.ask(side)
@@ -120,18 +120,22 @@ def device() -> tuple[str, str]:
 
   This one must hold no accelerator, whose memory is for the sides.
   """
-  out = subprocess.run(
-    [sys.executable, '-c', DEVICE],
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  ).stdout
-  platform, kind = json.loads(out.splitlines()[-1])
+  done = subprocess.run(
+    [sys.executable, '-c', DEVICE], stdout=subprocess.PIPE, text=True
+  )
+  if done.returncode:
+    # It has said why.
+    raise SystemExit(done.returncode)
+  platform, kind = json.loads(done.stdout.splitlines()[-1])
   return platform, kind
 
 
 DEVICE = """
 import json, jax
+from jaxnas.runtime import errors, jax_settings, startup
+with errors.usage_errors():
+  jax_settings.check()
+  startup.check_devices()
 device = jax.devices()[0]
 print(json.dumps([device.platform, device.device_kind]))
 """

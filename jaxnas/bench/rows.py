@@ -1,12 +1,12 @@
-"""Rows of a benchmark: how they come about, look, and are compared."""
+"""Rows of a benchmark: made from measurements, shown, read and compared."""
 
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from jaxnas import strict_json
 from jaxnas.bench.cases import Case
+from jaxnas.runtime import files, inputs, strict_json
 
 
 class Row(TypedDict):
@@ -18,17 +18,17 @@ class Row(TypedDict):
   """Median of its rounds, in `unit`; so is `baseline`."""
   baseline: float | None
   ratio: float | None
-  """Of the medians; above 1 where ours is better."""
+  """Ratio of the medians; above 1 where ours is better."""
   unit: str
   spread: float
-  """Half the range of the rounds' ratios, over their median; of ours, where
-  there is no baseline."""
+  """Half the range of the rounds' ratios, over their median; without a baseline
+  half the range of ours, over its median."""
 
 
 def row(
   case: Case, ours: Sequence[float], baseline: Sequence[float] | None
 ) -> Row:
-  """From the values of each round."""
+  """Makes a row of the values of each round."""
   middle = statistics.median(ours)
   other = ratio = None
   spread = _spread(ours)
@@ -50,11 +50,11 @@ def row(
 
 
 def more_is_better(unit: str) -> bool:
-  return unit.endswith('/s') or unit == 'of peak'
+  return unit.endswith('/s') or unit.startswith('of peak')
 
 
 def table(rows: Sequence[Row]) -> str:
-  """A line a row, numbers to four digits."""
+  """Formats rows as lines, with numbers to four digits."""
   head = ('part', 'case', 'ours', 'baseline', 'unit', 'ratio', 'spread')
   cells = [head] + [
     (
@@ -83,7 +83,7 @@ def table(rows: Sequence[Row]) -> str:
 def check(
   rows: Sequence[Row], earlier: Sequence[Row], at_least: float
 ) -> list[str]:
-  """A line for each row that fell below `at_least` of what it was before.
+  """Returns a line for each row that fell below a share of what it was before.
 
   What is compared is the ratio; where there is no baseline, ours, which only
   means something on the same machine. A row that one list lacks is left out.
@@ -112,16 +112,13 @@ def check(
 
 
 def read(file: Path) -> list[Row]:
-  """What a benchmark wrote.
+  """Reads the rows that a benchmark wrote.
 
   Raises FileNotFoundError, or ValueError where it is something else.
   """
-  if not file.is_file():
-    raise FileNotFoundError(
-      f'{file} does not exist: --check needs a file that --out wrote.'
-    )
+  inputs.check_file(file, '--check', 'give a file that --out wrote')
   try:
-    rows = strict_json.loads(file.read_bytes())
+    rows = strict_json.loads(files.read_bytes(file))
   except ValueError as error:
     raise ValueError(f'{file} is no JSON: {error}.') from error
   if not isinstance(rows, list):

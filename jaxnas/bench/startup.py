@@ -1,4 +1,4 @@
-"""From a command to its first step, each time in a new process."""
+"""Seconds from a command to its first step, each time in a new process."""
 
 import os
 import subprocess
@@ -9,15 +9,25 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from jaxnas import allocator, spaces
-from jaxnas.bench import inputs
+import jax
+
+from jaxnas import spaces
+from jaxnas.bench import inputs, step
 from jaxnas.bench.cases import Case, Options, Side
+from jaxnas.runtime import startup
 
 SPACE = 'nas_bench_macro'
 BATCH_SIZE = 64
-# Of JAX: a program is needed, and is in its cache.
+# JAX's events: a program is needed, and is in its cache.
 NEEDED = '/jax/compilation_cache/compile_requests_use_cache'
 FOUND = '/jax/compilation_cache/cache_hits'
+
+OURS = f'from {__name__}'
+# The allocator first, as in ours: libraries start threads.
+THEIRS = (
+  'from jaxnas.runtime import allocator; allocator.tune(); '
+  'from jaxnas.bench.torch_startup'
+)
 
 
 def cases(options: Options) -> list[Case]:
@@ -60,14 +70,14 @@ def cases(options: Options) -> list[Case]:
 
 
 def help() -> Callable[[], float]:
-  """Of `jaxnas.train`."""
+  """Measures `python -m jaxnas.train --help`."""
   return _timed([sys.executable, '-m', 'jaxnas.train', '--help'])
 
 
 def ours(
   *, space: str, batch_size: int, seed: int, warm: bool
 ) -> Callable[[], float]:
-  """`first_step`, with a cache of its own.
+  """Measures `first_step`, with a cache of its own.
 
   Args:
     space: by name.
@@ -75,7 +85,7 @@ def ours(
     seed: of weights, images and the arch.
     warm: the cache has been filled; else each time it is empty.
   """
-  command = _calling('first_step', space, batch_size, seed)
+  command = _calling(OURS, space, batch_size, seed)
   kept = tempfile.TemporaryDirectory(prefix='jaxnas-compiled-')
   if warm:
     _run(command, kept.name)
@@ -89,8 +99,8 @@ def ours(
 
 
 def compiled(*, space: str, batch_size: int, seed: int) -> Callable[[], float]:
-  """Programs of `first_step` that a cache filled by it does not have."""
-  command = _calling('first_step', space, batch_size, seed)
+  """Counts programs of `first_step` that a cache filled by it does not have."""
+  command = _calling(OURS, space, batch_size, seed)
   folder = tempfile.TemporaryDirectory(prefix='jaxnas-compiled-')
   if not int(_run(command, folder.name)):
     raise RuntimeError(f'JAX does not report {NEEDED} any more.')
@@ -98,22 +108,17 @@ def compiled(*, space: str, batch_size: int, seed: int) -> Callable[[], float]:
 
 
 def baseline(*, space: str, batch_size: int, seed: int) -> Callable[[], float]:
-  """`torch_first_step`."""
-  return _timed(_calling('torch_first_step', space, batch_size, seed))
+  """Measures PyTorch's `first_step`, in `torch_startup`."""
+  return _timed(_calling(THEIRS, space, batch_size, seed))
 
 
 def first_step(space: str, batch_size: int, seed: int) -> None:
-  """In this process; prints how many programs were not in the cache."""
-  import jax
-
-  from jaxnas import cli
-  from jaxnas.bench import step
-
+  """Runs a step here; prints how many programs were not in the cache."""
   events = Counter()
   jax.monitoring.register_event_listener(
     lambda event, **_: events.update([event])
   )
-  cli.prepare_process()
+  startup.prepare_process()
   of = spaces.get(space)
   state, step_fn, batch = step.training_step(
     of, inputs.archs(of, 1, seed), batch_size=batch_size, seed=seed
@@ -122,21 +127,8 @@ def first_step(space: str, batch_size: int, seed: int) -> None:
   print(events[NEEDED] - events[FOUND])
 
 
-def torch_first_step(space: str, batch_size: int, seed: int) -> None:
-  """In this process, eager."""
-  allocator.tune()
-  from jaxnas.bench import torch_nets, torch_step
-
-  torch_step.use_pinned_cores()
-  of = spaces.get(space)
-  step_fn = torch_step.make_step(
-    torch_nets.build(of), *inputs.images(of, batch_size, seed)
-  )
-  float(step_fn(inputs.archs(of, 1, seed)[0]))
-
-
-def _calling(function: str, *args: Any) -> list[str]:
-  script = f'from {__name__} import {function}; {function}(*{args!r})'
+def _calling(imports: str, *args: Any) -> list[str]:
+  script = f'{imports} import first_step; first_step(*{args!r})'
   return [sys.executable, '-c', script]
 
 
@@ -150,7 +142,7 @@ def _timed(command: list[str], cache: str | None = None) -> Callable[[], float]:
 
 
 def _run(command: list[str], cache: str | None = None) -> str:
-  """What it prints, with a folder for compiled programs."""
+  """Returns what a command prints; `cache` is for compiled programs."""
   env = dict(os.environ)
   if cache is not None:
     env['JAX_COMPILATION_CACHE_DIR'] = cache

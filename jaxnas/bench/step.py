@@ -5,21 +5,25 @@ device; ours is one program, the step that `jaxnas.train` runs. On CPU the
 baseline is eager PyTorch: what it compiles is slower, and takes minutes. In
 float32 both are; where ours is bfloat16, it is the better of the two, as it
 depends on the machine (with AMX twice as fast on Pooling, half as fast on
-NAS-Bench-Macro). On a GPU it is the better of eager and compiled, in the
-precision of ours. Not run: there was no GPU.
+NAS-Bench-Macro). On a GPU it is the best of all that `torch_step.ways` lists,
+in the precision of ours. Not run: there was no GPU.
 """
 
 import os
-import time
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import spaces
-from jaxnas.bench import inputs, rivals
+from jaxnas import samplers, spaces, supernets
+from jaxnas.bench import inputs, rivals, windows
 from jaxnas.bench.cases import Case, Options, Side
+from jaxnas.data import Training
+from jaxnas.plan import program
+from jaxnas.training import optimizer, step
 
 ARCHS = 8
 BATCH_SIZES = {
@@ -28,17 +32,49 @@ BATCH_SIZES = {
   'nas_bench_201': 64,
   'mobilenet': 8,
 }
-# What jaxnas.nn.native speeds up, where XLA alone takes no minutes to compile.
+# Spaces that C++ speeds up, and that XLA alone compiles within minutes.
 NATIVE = ('nas_bench_macro', 'pooling', 'nas_bench_201')
-# In bfloat16, dense: 1e12 a second.
-PEAK_TFLOPS = {'H100': 989, 'H200': 989, 'A100': 312, 'V100': 125, 'L4': 121}
+# Batches of the paper, which accelerators are measured with as well.
+OF_PAPER = 512
+
+
+class Peak(NamedTuple):
+  """The most that a device can do in a second."""
+
+  tflops: float
+  """Dense operations in bfloat16, 1e12 a second."""
+  tb_per_s: float
+  """Bytes from and to its memory, 1e12 a second."""
+
+
+# By the device's whole name: a card for a PCIe slot is slower, and an L40 no
+# L4. From NVIDIA's data sheets.
+PEAKS = {
+  'NVIDIA H100 80GB HBM3': Peak(989, 3.35),
+  'NVIDIA H100 PCIe': Peak(756, 2.0),
+  'NVIDIA H100 NVL': Peak(835, 3.9),
+  'NVIDIA H200': Peak(989, 4.8),
+  'NVIDIA A100-SXM4-40GB': Peak(312, 1.555),
+  'NVIDIA A100-SXM4-80GB': Peak(312, 2.039),
+  'NVIDIA A100-PCIE-40GB': Peak(312, 1.555),
+  'NVIDIA A100 80GB PCIe': Peak(312, 1.935),
+  'NVIDIA L4': Peak(121, 0.3),
+  'NVIDIA L40': Peak(181, 0.864),
+  'NVIDIA L40S': Peak(362, 0.864),
+}
 
 
 def cases(options: Options) -> list[Case]:
   """Every space in float32 and bfloat16."""
   platform, kind = rivals.device()
   rows = []
-  for space, batch_size in BATCH_SIZES.items():
+  sizes = [
+    (space, size)
+    for space, size in BATCH_SIZES.items()
+    for size in (size, *[OF_PAPER] * (platform == 'gpu'))
+    if options.batch_size is None or size == BATCH_SIZES[space]
+  ]
+  for space, batch_size in sizes:
     for dtype in ('float32', 'bfloat16'):
       given = {
         'space': space,
@@ -66,24 +102,25 @@ def _against_torch(
     f'{what}, batch {given["batch_size"]}, against {against}',
     'images/s',
     Side(f'{__name__}:ours', {**given, 'native': native}),
-    Side(f'{__name__}:baseline', given),
+    Side('jaxnas.bench.torch_step:theirs', given),
   )
 
 
 def _of_space(given: dict[str, Any], platform: str, kind: str) -> list[Case]:
-  what = f'{given["space"]} {given["dtype"]}'
+  what = f'{given["space"]} {given["dtype"]}, batch {given["batch_size"]}'
   rows = [_against_torch(given, platform)]
   if platform == 'gpu':
-    rates = {'TFLOP/s': 1e-12}
-    peak = peak_tflops(kind)
+    rates: dict[str, dict[str, float]] = {'TFLOP/s': {'rate': 1e-12}}
+    peak = PEAKS.get(kind)
     if peak and given['dtype'] == 'bfloat16':
-      rates['of peak'] = 1e-12 / peak
+      rates['of peak'] = {'rate': 1e-12 / peak.tflops}
+      rates['of peak bandwidth'] = {'bandwidth': 1e-12 / peak.tb_per_s}
     rows += [
       Case(
         'step',
         f'{what}, {unit}',
         unit,
-        Side(f'{__name__}:ours', {**given, 'rate': rate}),
+        Side(f'{__name__}:ours', {**given, **rate}),
         None,
       )
       for unit, rate in rates.items()
@@ -100,8 +137,11 @@ def ours(
   seed: int,
   native: bool = True,
   rate: float | None = None,
+  bandwidth: float | None = None,
 ) -> Callable[[], float]:
-  """One program along every arch in turn, read at the end.
+  """Runs one program along every arch in turn, and waits at the end.
+
+  On an accelerator again and again, until a second has passed.
 
   Args:
     space: by name.
@@ -109,12 +149,12 @@ def ours(
     archs: how many, drawn.
     batch_size: of images.
     seed: of weights, images and architectures.
-    native: with what jaxnas.nn.native has, where there is a compiler.
+    native: with the C++ of jaxnas.nn.cpu, where there is a compiler.
     rate: give operations/s times this, not images/s: two a multiply-add, a
       backward pass for two forward ones.
+    bandwidth: give bytes/s times this, those that the compiled step moves to
+      and from memory, the mean over branches.
   """
-  import jax
-
   if not native:
     os.environ['CXX'] = ''
   of = spaces.get(space)
@@ -123,61 +163,26 @@ def ours(
     of, archs_AxE, dtype=dtype, batch_size=batch_size, seed=seed
   )
 
-  def once(state):
+  def run() -> None:
+    nonlocal state
     for _ in range(archs):
       state, _ = step_fn(state, batch)
-    return jax.block_until_ready(state)
 
-  state = once(state)
+  def wait() -> None:
+    jax.block_until_ready(state)
+
+  run()
+  wait()
+  on_cpu = jax.default_backend() == 'cpu'
+  at_least_s = 0.0 if on_cpu else windows.ON_ACCELERATORS_S
   work = float(archs * batch_size)
   if rate is not None:
     work = 6 * rate * batch_size * float(of.costs(archs_AxE).macs_A.sum())
+  if bandwidth is not None:
+    text = step_fn.lower(state, batch).compile().as_text()
+    work = archs * bandwidth * program.Program(text).traffic().memory
 
-  def measure() -> float:
-    nonlocal state
-    start = time.perf_counter()
-    state = once(state)
-    return work / (time.perf_counter() - start)
-
-  return measure
-
-
-def baseline(
-  *, space: str, dtype: str, archs: int, batch_size: int, seed: int
-) -> Callable[[], float]:
-  """The best of PyTorch's ways: see the module."""
-  from jaxnas.bench import torch_data, torch_nets, torch_step
-
-  torch_step.use_pinned_cores()
-  of, device = spaces.get(space), torch_step.best_device()
-  x_BxHxWxC, y_B = inputs.images(of, batch_size, seed)
-  archs_AxE = inputs.archs(of, archs, seed)
-
-  def way(bfloat16: bool, compiled: bool) -> Callable[[], float]:
-    step_fn = torch_step.make_step(
-      torch_nets.build(of),
-      x_BxHxWxC,
-      y_B,
-      bfloat16=bfloat16,
-      compiled=compiled,
-    )
-
-    def measure() -> float:
-      start = time.perf_counter()
-      for arch_E in archs_AxE:
-        step_fn(arch_E)
-      torch_data.wait()
-      return archs * batch_size / (time.perf_counter() - start)
-
-    measure()
-    return measure
-
-  narrow = dtype == 'bfloat16'
-  if device == 'cpu':
-    ways = [way(False, False)] + ([way(True, False)] if narrow else [])
-  else:
-    ways = [way(narrow, False), way(narrow, True)]
-  return max(ways, key=lambda measure: measure())
+  return lambda: windows.pace(run, wait, work, at_least_s)
 
 
 def training_step(
@@ -201,12 +206,6 @@ def training_step(
     dtype: of the computation.
     static: the network of the only arch, alone.
   """
-  import jax.numpy as jnp
-
-  from jaxnas import samplers, supernets
-  from jaxnas.data import Training
-  from jaxnas.training import optimizer, step
-
   net: Any = supernets.build(space, dtype=jnp.dtype(dtype))
   arch: Any = archs_AxE[0]
   if static:
@@ -219,7 +218,7 @@ def training_step(
     log_prob=lambda archs_AxE: None,
     update=lambda archs_AxE, feedback: jnp.roll(archs_AxE, -1, axis=0),
   )
-  updates = optimizer.sgd(lambda step: 0.1, momentum=0.9)
+  updates = optimizer.Sgd(0.1, momentum=0.9)
   count = samplers.counter(space)
   state = step.init_state(
     net, sampler, updates, count, supernets.init(net, arch, seed)
@@ -232,12 +231,5 @@ def training_step(
 
 
 def _nothing(seed: int, step: int) -> Generator[Any]:
-  """The batch is at hand."""
+  """Feeds no inputs: the batch is at hand."""
   yield from ()
-
-
-def peak_tflops(kind: str) -> int | None:
-  """Of a kind of device as JAX names it; None where it is not known."""
-  return next(
-    (peak for name, peak in PEAK_TFLOPS.items() if name in kind), None
-  )

@@ -1,10 +1,11 @@
-"""What the switch of a training step costs, beside a static architecture."""
+"""Time and memory of a training step's switch, beside a static architecture."""
 
 import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -41,7 +42,7 @@ def cases(options: Options) -> list[Case]:
 def time_of(
   *, space: str, batch_size: int, seed: int, steps: int, static: bool
 ) -> Callable[[], float]:
-  """ms a step along an arch of middling cost.
+  """Measures ms a step along an arch of middling cost.
 
   Args:
     space: by name, of a chain.
@@ -51,8 +52,6 @@ def time_of(
     static: in the space of that arch alone, where there is nothing to switch
       between and a gradient keeps what it keeps in a switch.
   """
-  import jax
-
   of: Any = spaces.get(space)
   archs_AxE = _by_cost(of, 0.5)[None]
   if static:
@@ -80,7 +79,7 @@ def time_of(
 def memory_of(
   *, space: str, batch_size: int, seed: int, static: bool
 ) -> Callable[[], float]:
-  """MB that a step takes beside its state, images and result.
+  """Measures MB that a step takes beside its state, images and result.
 
   Args:
     space: by name.
@@ -99,7 +98,7 @@ def memory_of(
 def only(
   space: spaces.ChainSpace, arch_E: Int[np.ndarray, ' E']
 ) -> spaces.ChainSpace:
-  """The space that has this arch and no other, as op 0 of each position."""
+  """Returns the space that has only this arch, as op 0 of each position."""
 
   def chosen(ops_E: tuple[tuple[Any, ...], ...]) -> tuple[tuple[Any], ...]:
     return tuple((ops[op],) for ops, op in zip(ops_E, arch_E, strict=True))
@@ -110,7 +109,7 @@ def only(
 
 
 def _by_cost(space: spaces.Space, quantile: float) -> Int[np.ndarray, ' E']:
-  """The arch that so large a share of the space is no costlier than."""
+  """Returns the arch that has this quantile of the space's costs."""
   archs_AxE = space.enumerate()
   order = np.argsort(space.costs(archs_AxE).macs_A, kind='stable')
   return archs_AxE[order[round(quantile * (len(order) - 1))]]

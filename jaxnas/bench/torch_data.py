@@ -4,15 +4,18 @@ Workers make whole batches of bytes; scaling is left to the device, which gets
 a quarter of what floats would take.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.utils import data
+from torch.utils.data import DataLoader, Dataset, RandomSampler, get_worker_info
 
+from jaxnas import data
+from jaxnas.bench import data as bench_data
+from jaxnas.bench import torch_step
 from jaxnas.data import crops
 from jaxnas.data.encoded import Encoded
 
@@ -21,7 +24,49 @@ from jaxnas.data.encoded import Encoded
 WITHOUT_END = 2**40
 
 
-class Photos(data.Dataset):
+def theirs_photos(
+  *, photos: int, size: int, batch_size: int, workers: int, seed: int
+) -> Callable[[], float]:
+  """Makes the same crops and mirrors of the same files as ours."""
+  torch_step.use_pinned_cores()
+  folder = bench_data.write_photos(photos, seed)
+  loaded: Any = data.load('imagenet', folder.name, size=size, workers=workers)
+  loader = batches(
+    Photos(loaded.train, size, seed),
+    loaded.mean_C,
+    loaded.std_C,
+    batch_size=batch_size,
+    workers=workers,
+    device=torch_step.best_device(),
+  )
+  return bench_data.rate(
+    bench_data.while_used(folder, loader),
+    batch_size,
+    workers,
+    lambda _: torch_step.wait(),
+  )
+
+
+def theirs_cifar(
+  *, images: int, batch_size: int, workers: int, seed: int
+) -> Callable[[], float]:
+  """Crops each batch as one, in a worker."""
+  torch_step.use_pinned_cores()
+  source = bench_data.noise(images, seed)
+  loader = batches(
+    Resident(source.x_train, source.y_train, bench_data.PADDING, seed),
+    source.mean_C,
+    source.std_C,
+    batch_size=batch_size,
+    workers=workers,
+    device=torch_step.best_device(),
+  )
+  return bench_data.rate(
+    loader, batch_size, max(8, workers), lambda _: torch_step.wait()
+  )
+
+
+class Photos(Dataset):
   """Random resized crops, mirrored half of the time.
 
   With the calls of PIL that torchvision makes for it.
@@ -41,7 +86,7 @@ class Photos(data.Dataset):
     return torch.from_numpy(x_HxWxC.copy()), int(self.source.labels_N[index])
 
 
-class Resident(data.Dataset):
+class Resident(Dataset):
   """Images in memory, cropped from black padding and mirrored, by batches."""
 
   def __init__(
@@ -63,7 +108,7 @@ class Resident(data.Dataset):
   def __getitems__(
     self, indices: list[int]
   ) -> tuple[UInt8[Tensor, 'B H W C'], Int[Tensor, ' B']]:
-    """As PyTorch asks for a batch, where a data set can give one."""
+    """Returns a whole batch: PyTorch calls it where a data set has it."""
     chosen_B, (height, width) = torch.tensor(indices), self.shape
     corners_Bx2 = self.rng.integers(self.places, size=(len(indices), 2))
     rows_BxH = corners_Bx2[:, :1] + np.arange(height)
@@ -103,10 +148,10 @@ def batches(
     'prefetch_factor': 2,
     'worker_init_fn': _seed,
   }
-  loader = data.DataLoader(
+  loader = DataLoader(
     dataset,
     batch_size,
-    sampler=data.RandomSampler(dataset, num_samples=WITHOUT_END),
+    sampler=RandomSampler(dataset, num_samples=WITHOUT_END),
     num_workers=workers,
     collate_fn=_whole if isinstance(dataset, Resident) else None,
     pin_memory=device == 'cuda',
@@ -120,16 +165,10 @@ def batches(
     yield x.float().sub_(mean).mul_(scale), y_B.to(device, non_blocking=True)
 
 
-def wait() -> None:
-  """For what the device was given to do."""
-  if torch.cuda.is_available():
-    torch.cuda.synchronize()
-
-
 def _moment(
   moment_C: Float[np.ndarray, ' C'], device: str
 ) -> Float[Tensor, 'C 1 1']:
-  """Of bytes."""
+  """Scales a moment of pixels in [0, 1] to one of bytes."""
   of_bytes_C = torch.tensor(255 * moment_C, dtype=torch.float32, device=device)
   return of_bytes_C[:, None, None]
 
@@ -140,5 +179,5 @@ def _whole(batch: Any) -> Any:
 
 def _seed(worker: int) -> None:
   """Workers would otherwise all draw the same crops."""
-  info: Any = data.get_worker_info()
+  info: Any = get_worker_info()
   info.dataset.rng = np.random.default_rng(info.seed)

@@ -1,12 +1,25 @@
 """Density in PyTorch as the authors publish it, by the matrix of all pairs."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from jaxnas.bench import density, torch_step
 from jaxnas.density.estimators import inverse_of
+
+
+def theirs(*, rows: int, columns: int, seed: int) -> Callable[[], float]:
+  """Computes the same densities as ours, of features that lie on the device."""
+  torch_step.use_pinned_cores()
+  features_AxD = torch.as_tensor(
+    density.features(rows, columns, seed), device=torch_step.best_device()
+  )
+  inverse_mean_distance(features_AxD[:64])
+  return density.timed(lambda: inverse_mean_distance(features_AxD))
 
 
 @torch.inference_mode()

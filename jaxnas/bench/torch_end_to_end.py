@@ -6,6 +6,7 @@ quadratic, is done whole.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jaxnas import spaces
 from jaxnas.bench import (
+  end_to_end,
   inputs,
   torch_density,
-  torch_nets,
   torch_rank,
   torch_step,
 )
 from jaxnas.spaces import Space
+from jaxnas.supernets import torch_nets
 
 
 class Whole(NamedTuple):
@@ -32,17 +35,56 @@ class Whole(NamedTuple):
   """Architectures; densities are of all."""
   steps: int
   batch_size: int
-  """Of training."""
+  """Images of a training step."""
   density_images: int
   ranking_images: int
   ranking_batch: int
   seed: int
 
 
+def theirs(
+  *,
+  space: str,
+  archs: int | None,
+  images: int,
+  ranked_on: int,
+  epochs: int,
+  batch_size: int,
+  seed: int,
+  steps: int,
+  gradients: int,
+  ranked: int,
+) -> Callable[[], float]:
+  """Measures scaled seconds of the same run.
+
+  The last three arguments are how much of it is timed; others are as in
+  `end_to_end.ours`.
+  """
+  torch_step.use_pinned_cores()
+  of = spaces.get(space)
+  whole = Whole(
+    of,
+    archs or of.size,
+    steps=epochs * (images // batch_size),
+    batch_size=batch_size,
+    density_images=min(end_to_end.DENSITY_IMAGES, images),
+    ranking_images=ranked_on,
+    ranking_batch=end_to_end.RANKING_BATCH,
+    seed=seed,
+  )
+
+  def measure() -> float:
+    taken = seconds(whole, steps=steps, gradients=gradients, ranked=ranked)
+    end_to_end.show('PyTorch, scaled', taken)
+    return sum(taken.values())
+
+  return measure
+
+
 def seconds(
   whole: Whole, *, steps: int, gradients: int, ranked: int
 ) -> dict[str, float]:
-  """Of training, of the density and of the ranking.
+  """Returns the seconds of training, of the density and of the ranking.
 
   The data pipeline is left out. On a GPU all but the density is under autocast
   to bfloat16, as ours is.
@@ -66,9 +108,9 @@ def seconds(
   out['training'] *= whole.steps / steps
 
   held_out = batch(whole.density_images)
-  some, gradients_s = _gradients(net, held_out, archs_MxE[:gradients])
+  subset, gradients_s = _gradients(net, held_out, archs_MxE[:gradients])
   out['gradients'] = gradients_s * whole.space.size / gradients
-  out['pairs'] = _pairs(some, whole.space.size)
+  out['pairs'] = _pairs(subset, whole.space.size)
 
   images = min(whole.ranking_batch, whole.ranking_images)
   evaluated = _ranking(net, batch(images), archs_MxE[:ranked])
@@ -81,7 +123,7 @@ def seconds(
 def head_gradients(
   net: Any, archs_AxE: Int[np.ndarray, 'A E'], batch: torch_rank.Batch
 ) -> dict[str, Float[Tensor, 'A D']]:
-  """Of the mean loss by what stands behind the last choice, path by path.
+  """Gradients of the mean loss by the head's weights, path by path.
 
   Nothing before it is differentiated.
 
@@ -118,11 +160,11 @@ def _training(
   step = torch_step.make_step(net, *batch, lr=0.02, bfloat16=device == 'cuda')
   for arch_E in archs_SxE[:3]:
     step(arch_E)
-  _wait()
+  torch_step.wait()
   start = time.perf_counter()
   for arch_E in archs_SxE:
     step(arch_E)
-  _wait()
+  torch_step.wait()
   return time.perf_counter() - start
 
 
@@ -131,19 +173,22 @@ def _gradients(
 ) -> tuple[dict[str, Float[Tensor, 'A D']], float]:
   on_device = _on_device(batch)
   head_gradients(net, archs_AxE[:3], on_device)
-  _wait()
+  torch_step.wait()
   start = time.perf_counter()
   rows = head_gradients(net, archs_AxE, on_device)
-  _wait()
+  torch_step.wait()
   return rows, time.perf_counter() - start
 
 
-def _pairs(some: dict[str, Float[Tensor, 'M D']], count: int) -> float:
-  """Of `count` rows as wide as these; what they hold takes no longer."""
+def _pairs(subset: dict[str, Float[Tensor, 'M D']], count: int) -> float:
+  """Seconds to compare all pairs of `count` rows as wide as these.
+
+  Their values do not matter.
+  """
   out = 0.0
-  for rows_MxD in some.values():
+  for rows_MxD in subset.values():
     all_AxD = rows_MxD[torch.arange(count) % len(rows_MxD)]
-    _wait()
+    torch_step.wait()
     start = time.perf_counter()
     # Ends on the host, and so needs no waiting.
     torch_density.inverse_mean_distance(all_AxD)
@@ -167,8 +212,3 @@ def _on_device(batch: tuple[Any, Any]) -> torch_rank.Batch:
   x_BxHxWxC, y_B = batch
   device = torch_step.best_device()
   return torch_nets.images(x_BxHxWxC, device), torch_nets.labels(y_B, device)
-
-
-def _wait() -> None:
-  if torch.cuda.is_available():
-    torch.cuda.synchronize()

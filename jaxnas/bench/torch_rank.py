@@ -1,19 +1,49 @@
 """Ranking in PyTorch: path by path, and by a walk of the prefix tree."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from jaxnas import walk
-from jaxnas.bench.torch_nets import ChainNet, Map
+from jaxnas.bench import rank, torch_step
+from jaxnas.nn import walk
+from jaxnas.supernets import torch_nets
+from jaxnas.supernets.torch_nets import ChainNet, Map
 
 # Images from `torch_nets.images`, and labels from `torch_nets.labels`.
 Batch = tuple[Map, Int[Tensor, ' B']]
 # hits_AxN: images that architecture a classifies correctly in batch n.
 Hits = Int[np.ndarray, 'A N']
+
+
+def theirs_by_path(*, every: int, **given: Any) -> Callable[[], float]:
+  """Ranks eagerly, with a forward pass for each architecture."""
+  return _side(by_path, every, **given)
+
+
+def theirs_by_walk(**given: Any) -> Callable[[], float]:
+  """Ranks eagerly, by the same prefix tree as ours."""
+  return _side(by_walk, 1, **given)
+
+
+def _side(
+  way: Callable[[Any, Any, list[Batch]], Any], every: int, **given: Any
+) -> Callable[[], float]:
+  torch_step.use_pinned_cores()
+  snapshot, device = rank.drawn(**given), torch_step.best_device()
+  net = torch_nets.build(snapshot.space).to(device)
+  batch = (
+    torch_nets.images(snapshot.x_BxHxWxC, device),
+    torch_nets.labels(snapshot.y_B, device),
+  )
+  return rank.timed(
+    lambda archs_AxE: way(net, archs_AxE, [batch])[:, 0],
+    snapshot.archs_AxE,
+    every,
+  )
 
 
 @torch.inference_mode()
@@ -40,7 +70,7 @@ def by_path(
 def by_walk(
   net: ChainNet, archs_AxE: Int[np.ndarray, 'A E'], batches: Sequence[Batch]
 ) -> Hits:
-  """The same counts; architectures that start alike share that start.
+  """Counts the same; architectures that start alike share that start.
 
   Depth first: at most E + 1 feature maps are alive.
   """

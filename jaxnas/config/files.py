@@ -1,7 +1,8 @@
-"""Where a Config comes from and goes to.
+"""Config files in, JSON out and in again.
 
-A config file is Python with `get_config() -> Config`; its docstring says
-command, hardware, time and result.
+A config file is Python with `get_config() -> Config`, whose docstring says
+command, hardware, time and result; or the config.json of a run, which trains
+that run again.
 """
 
 import dataclasses
@@ -10,20 +11,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxnas import names, strict_json
-from jaxnas.config import types
+from jaxnas.config import trusted, types
 from jaxnas.config.experiment import NOT_THE_EXPERIMENT, Config
+from jaxnas.runtime import paths, seals, strict_json, suggestions
 
 
 def find(name: str) -> Path:
-  """The config file: a path, in ./configs, or shipped with the package.
+  """Finds a config file: a path, a name in ./configs, or one that is shipped.
 
   Raises FileNotFoundError with the names that there are.
   """
   package = Path(__file__).parents[1]
   # A checkout keeps the shipped configs beside the package, a wheel inside.
   folders = (Path('configs'), package / 'configs', package.parent / 'configs')
-  for file in (Path(name), *(folder / name for folder in folders)):
+  for file in (
+    Path(paths.expanded(name)),
+    *(folder / name for folder in folders),
+  ):
     if file.is_file():
       return file
   known = sorted(
@@ -31,16 +35,21 @@ def find(name: str) -> Path:
   )
   raise FileNotFoundError(
     f'config {name!r} is neither a file nor one of {", ".join(known)}.'
-    + names.hint(name, known)
+    + suggestions.hint(name, known)
   )
 
 
 def load(name: str) -> Config:
-  """Runs the config file's get_config(); `name` as in `find`."""
+  """Runs the config file's get_config(), or reads JSON; `name` as in `find`."""
   file = find(name)
+  if file.suffix == '.json':
+    return _read(file)
   spec = importlib.util.spec_from_file_location(f'config_{file.stem}', file)
   if spec is None or spec.loader is None:
-    raise ValueError(f'config {file} is not Python: its name must end in .py.')
+    raise ValueError(
+      f'config {file} is not Python: its name must end in .py, or in .json for '
+      'the config.json of a run.'
+    )
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
@@ -61,8 +70,18 @@ def load(name: str) -> Config:
   return config
 
 
+def _read(file: Path) -> Config:
+  """Reads the config.json of a run."""
+  try:
+    config = from_json(file.read_bytes())
+  except ValueError as error:
+    raise ValueError(f'config {file}: {error}') from None
+  trusted.check(config.modules, file)
+  return config
+
+
 def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
-  """Fields of the experiment that differ: 'section.field' -> both values."""
+  """Returns the fields that differ: 'section.field' -> both values."""
   ours, theirs = of_experiment(config), of_experiment(other)
   return {
     name: (value, theirs[name])
@@ -72,16 +91,35 @@ def differences(config: Config, other: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def of_experiment(config: Config) -> dict[str, Any]:
-  """{'section.field': value}, of what a run and its resumption share."""
+  """Returns {'section.field': value} for what a resumed run must share.
+
+  A file of densities is what it holds.
+  """
+  flat = flatten(config)
+  flat['density.file'] = flat['density.file_digest'] or flat['density.file']
   return {
     name: value
-    for name, value in flatten(config).items()
+    for name, value in flat.items()
     if not {name, name.partition('.')[0]} & {*NOT_THE_EXPERIMENT}
   }
 
 
+def digest(config: Config) -> str:
+  """Returns a digest of an experiment, which its results carry.
+
+  Fields at their defaults do not count: a version that adds one still knows the
+  results of those before it.
+  """
+  # A number may have been given as an integer.
+  given = of_experiment(from_json(to_json(config)))
+  defaults = of_experiment(Config())
+  return seals.seal(
+    {name: value for name, value in given.items() if value != defaults[name]}
+  )
+
+
 def flatten(config: Config) -> dict[str, Any]:
-  """{'section.field': value}."""
+  """Returns {'section.field': value} for every field."""
   out = {}
   for name, value in dataclasses.asdict(config).items():
     if isinstance(value, dict):
@@ -96,7 +134,7 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str | bytes) -> Config:
-  """The inverse of `to_json`.
+  """Reads what `to_json` wrote.
 
   Raises ValueError naming a field that is unknown or of another type.
   """

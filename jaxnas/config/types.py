@@ -1,12 +1,13 @@
-"""Whether the values of a dataclass are of the types that it declares."""
+"""Checks that values of a dataclass are of the types that it declares."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jaxnas import names
+from jaxnas.runtime import paths, suggestions
 
 T = TypeVar('T')
 
@@ -21,7 +22,7 @@ _WORDS = {
 
 
 def check(given: Any, prefix: str = '') -> None:
-  """Raises ValueError naming the first field that holds something else.
+  """Raises ValueError naming the first field of another type.
 
   Nothing is converted, but an integer may stand for a number.
 
@@ -42,7 +43,7 @@ def check(given: Any, prefix: str = '') -> None:
 
 
 def make(cls: type[T], values: Any, prefix: str = '') -> T:
-  """The dataclass with these values, as `dataclasses.asdict` gives them.
+  """Makes a dataclass of values, as `dataclasses.asdict` gives them.
 
   Raises ValueError naming a field that is unknown, missing or of another type.
   """
@@ -54,7 +55,7 @@ def make(cls: type[T], values: Any, prefix: str = '') -> T:
   hints, given = typing.get_type_hints(cls), {}
   known = [f'{prefix}{field}' for field in hints]
   for name, value in values.items():
-    names.check('field', f'{prefix}{name}', known)
+    suggestions.check('field', f'{prefix}{name}', known)
     hint = hints[name]
     if dataclasses.is_dataclass(hint):
       value = make(typing.cast(type, hint), value, f'{prefix}{name}.')
@@ -69,13 +70,50 @@ def make(cls: type[T], values: Any, prefix: str = '') -> T:
   return cls(**given)
 
 
+def replaced(given: T, values: Mapping[str, Any], prefix: str = '') -> T:
+  """Returns a dataclass with other values, as people give them in Python.
+
+  One in it is given whole, or as those of its fields that change; a text may
+  stand for a path, and a list or one value for several.
+
+  Raises ValueError naming a field that is unknown or of another type.
+  """
+  hints, new = typing.get_type_hints(type(given)), {}
+  known = [f'{prefix}{field}' for field in hints]
+  for name, value in values.items():
+    suggestions.check('field', f'{prefix}{name}', known)
+    before, hint = getattr(given, name), hints[name]
+    if not dataclasses.is_dataclass(before):
+      value = _as(hint, value)
+      _check_value(f'{prefix}{name}', value, hint)
+      value = _number(f'{prefix}{name}', value, hint)
+    elif isinstance(value, Mapping):
+      value = replaced(before, value, f'{prefix}{name}.')
+    elif not isinstance(value, type(before)):
+      raise ValueError(
+        f'{prefix}{name} is {value!r:.80}; it must be a {_name(hint)}(...), '
+        'or a dict of its fields.'
+      )
+    new[name] = value
+  return dataclasses.replace(typing.cast(Any, given), **new)
+
+
+def _as(hint: Any, value: Any) -> Any:
+  """Returns a value in the form that a field has."""
+  if Path in (hint, *typing.get_args(hint)) and isinstance(value, str):
+    return Path(paths.expanded(value))
+  if typing.get_origin(hint) is tuple and not isinstance(value, tuple):
+    return tuple(value) if isinstance(value, list) else (value,)
+  return value
+
+
 def _check_value(name: str, value: Any, hint: Any) -> None:
   if not _fits(value, hint):
     raise ValueError(f'{name} is {value!r:.80}; it must be {_describe(hint)}.')
 
 
 def _number(name: str, value: Any, hint: Any) -> Any:
-  """An integer that stands for a number, as one; all else as it is."""
+  """Returns an integer that stands for a number as one."""
   kinds = (hint, *typing.get_args(hint))
   if type(value) is not int or float not in kinds or int in kinds:
     return value
@@ -98,6 +136,15 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, tuple) and all(
       _fits(item, options[0]) for item in value
     )
+  if kind is list:
+    return isinstance(value, list) and all(
+      _fits(item, options[0]) for item in value
+    )
+  if kind is dict:
+    return isinstance(value, dict) and all(
+      _fits(key, options[0]) and _fits(item, options[1])
+      for key, item in value.items()
+    )
   if options:
     return any(_fits(value, option) for option in options)
   # True is an int, and no number.
@@ -110,8 +157,10 @@ def _describe(hint: Any) -> str:
   kind, options = typing.get_origin(hint), typing.get_args(hint)
   if kind is typing.Literal:
     return f'one of {", ".join(map(str, options))}'
-  if kind is tuple:
+  if kind in (tuple, list):
     return f'several of: {_describe(options[0])}'
+  if kind is dict:
+    return 'an object of names and values'
   if options:
     return ' or '.join(map(_describe, options))
   return _WORDS.get(hint, _name(hint))
@@ -119,3 +168,28 @@ def _describe(hint: Any) -> str:
 
 def _name(hint: Any) -> str:
   return getattr(hint, '__name__', str(hint))
+
+
+# Letters that a count may end in.
+_UNITS = {'': 1, 'k': 10**3, 'K': 10**3, 'M': 10**6, 'G': 10**9}
+
+
+def count(name: str, text: str | None) -> int | None:
+  """Reads a count as people write it; None stays None.
+
+  Raises ValueError where the text is no number.
+
+  >>> count('--max_macs', '330M')
+  330000000
+  """
+  if text is None:
+    return None
+  # float() takes other scripts' digits, underscores and 'nan' too.
+  found = re.fullmatch(r'([0-9.]+(?:e[0-9]{1,2})?)([kKMG]?)', text)
+  try:
+    digits, unit = found.groups() if found else ('', '')
+    return round(float(digits) * _UNITS[unit])
+  except (ValueError, OverflowError) as error:
+    raise ValueError(
+      f'{name} is {text!r}; it must be a number from 0, such as 40K or 330M.'
+    ) from error

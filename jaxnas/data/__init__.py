@@ -1,9 +1,10 @@
-"""Images: where they come from, how they are split, prepared and batched."""
+"""Images: their sources, their division, preparation and batches."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-from jaxnas import names
-from jaxnas.data import images, photos
+from jaxnas.config import registry
+from jaxnas.data import labels
 from jaxnas.data.device import DeviceImages as DeviceImages
 from jaxnas.data.device import augment as augment
 from jaxnas.data.device import batch as batch
@@ -13,6 +14,7 @@ from jaxnas.data.division import divide as divide
 from jaxnas.data.images import Images as Images
 from jaxnas.data.photos import Photos as Photos
 from jaxnas.data.pipeline import DataSet as DataSet
+from jaxnas.data.pipeline import Normalise as Normalise
 from jaxnas.data.pipeline import Split as Split
 from jaxnas.data.pipeline import Training as Training
 from jaxnas.data.pipeline import split as split
@@ -21,9 +23,9 @@ from jaxnas.data.pipeline import with_importance as with_importance
 from jaxnas.data.pipeline import with_rewards as with_rewards
 from jaxnas.data.placing import ON_ONE as ON_ONE
 from jaxnas.data.placing import Placing as Placing
+from jaxnas.data.skipped import SkippedImages as SkippedImages
 from jaxnas.data.stream import OnError
-
-NAMES = (*images.NAMES, 'imagenet')
+from jaxnas.runtime import paths
 
 
 def load(
@@ -33,25 +35,24 @@ def load(
   size: int = 224,
   workers: int = 4,
   on_error: OnError = 'raise',
+  options: Mapping[str, Any] | None = None,
 ) -> DataSet:
-  """A data set by name; the options are those of 'imagenet'.
+  """Reads a data set by name; a new one is a line in `registry.DATASETS`.
 
   Args:
-    name: one of `NAMES`.
-    dir: where it is; as in `images.load`, and for imagenet as in
-      `encoded.load`.
-    size: height and width to which images are cropped.
-    workers: processes that decode; 0 for threads of this one.
-    on_error: whether an unreadable image is an error or is replaced.
+    name: an entry of `registry.DATASETS`.
+    dir: the folder or file where it is; digits needs none.
+    size: height and width to which imagenet is cropped.
+    workers: processes that decode imagenet; 0 for threads of this one.
+    on_error: raise at an unreadable image of imagenet, or skip it.
+    options: those of a data set that was registered from outside.
 
-  Raises as those functions do.
+  Raises ValueError or FileNotFoundError, one line.
   """
-  names.check('data.name', name, NAMES)
-  if name != 'imagenet':
-    return images.load(name, dir)
-  if dir is None:
-    raise FileNotFoundError(
-      'data.name imagenet needs --data.dir: a folder with train/CLASS/FILE '
-      'and val/CLASS/FILE, or an ArrayRecord data set of tfds.'
-    )
-  return photos.load(Path(dir), size=size, workers=workers, on_error=on_error)
+  dir = dir and paths.absolute(dir)
+  offered = {'dir': dir, 'size': size, 'workers': workers, 'on_error': on_error}
+  loaded = registry.DATASETS.make(name, offered, options)
+  where = f'data.name {name}' if dir is None else f'data.dir {dir}'
+  labels.check_several(where, loaded.y_train)
+  labels.check_learnable(where, loaded.y_train, loaded.y_test)
+  return loaded

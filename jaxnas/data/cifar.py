@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as their binary archives hold them."""
+"""Reads the binary archives of CIFAR-10 and CIFAR-100."""
 
 import dataclasses
 import tarfile
@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from jaxnas.runtime import words
+
 
 class Label(NamedTuple):
-  """One of an image's labels."""
+  """A kind of label; images of CIFAR-100 have two."""
 
   feature: str
-  """What tfds calls it; 'label' is the class that networks are trained on."""
+  """tfds' name for it; 'label' is the class that networks are trained on."""
   classes: int
   file: str
   """The member of the archive with the names, one a line."""
@@ -22,18 +24,18 @@ class Label(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Cifar:
-  """What tells CIFAR-10 from CIFAR-100."""
+  """The differences between CIFAR-10 and CIFAR-100."""
 
   name: str
   title: str
   root: str
   """The folder that the archive holds."""
   files: dict[str, tuple[str, ...]]
-  """The batches of each split."""
+  """File names of the batches of each split."""
   labels: tuple[Label, ...]
-  """In the order of a record's first bytes."""
+  """Labels in the order of a record's first bytes."""
   mean_C: tuple[float, float, float]
-  """Of the training pixels, in [0, 1]: the constants in general use."""
+  """Mean of the training pixels, in [0, 1]: the constants in general use."""
   std_C: tuple[float, float, float]
 
   @property
@@ -78,7 +80,7 @@ CIFAR100 = Cifar(
   std_C=(0.2673, 0.2564, 0.2762),
 )
 KINDS = {kind.name: kind for kind in (CIFAR10, CIFAR100)}
-# More than these are no members of the official archives.
+# Members of the official archives are not larger than this.
 _MOST_RECORDS = 50_000
 _MOST_NAME_BYTES = 10_000
 
@@ -87,16 +89,16 @@ Part = tuple[UInt8[np.ndarray, 'N 32 32 3'], Int[np.ndarray, 'N L']]
 
 
 class Content(NamedTuple):
-  """Of an archive."""
+  """Content of an archive."""
 
   splits: dict[str, Part]
-  """In the archive's own order."""
+  """Images and labels of each split, in the archive's own order."""
   names: tuple[tuple[str, ...], ...]
-  """Of the classes, for each of `Cifar.labels`."""
+  """Names of the classes, for each of `Cifar.labels`."""
 
 
 def read_archive(archive: Path, cifar: Cifar) -> Content:
-  """Images, labels and their names.
+  """Reads images, labels and the names of classes.
 
   Members are read by name, and nothing is extracted.
 
@@ -139,13 +141,13 @@ def _check_size(name: str, size: int, cifar: Cifar) -> None:
   records, rest = divmod(size, cifar.record_bytes)
   if rest or not 0 < records <= _MOST_RECORDS:
     raise ValueError(
-      f'{name} has {size:,} bytes; it must have {cifar.record_bytes:,} an '
-      f'image, and 1 to {_MOST_RECORDS:,} images.'
+      f'{name} has {words.counted(size, "byte")}; it must have '
+      f'{cifar.record_bytes:,} an image, and 1 to {_MOST_RECORDS:,} images.'
     )
 
 
 def _read_batch(name: str, content: bytes, cifar: Cifar) -> Part:
-  """A record is its labels, then the red, the green and the blue plane."""
+  """Reads records: labels, then the red, the green and the blue plane."""
   records = np.frombuffer(content, np.uint8).reshape(-1, cifar.record_bytes)
   y_NxL = records[:, : len(cifar.labels)].astype(np.int32)
   for (feature, classes, _), y_N in zip(cifar.labels, y_NxL.T, strict=True):
@@ -162,6 +164,7 @@ def _read_names(name: str, content: bytes, label: Label) -> tuple[str, ...]:
   names = tuple(content.decode(errors='replace').split())
   if len(names) != label.classes:
     raise ValueError(
-      f'{name} has {len(names)} names; it must have {label.classes}.'
+      f'{name} has {words.counted(len(names), "name")}; it must have '
+      f'{label.classes}.'
     )
   return names

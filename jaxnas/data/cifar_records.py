@@ -1,6 +1,6 @@
-"""CIFAR as an ArrayRecord folder, which tfds reads.
+"""Writes CIFAR as an ArrayRecord folder, which tensorflow-datasets reads.
 
-tensorflow-datasets itself prepares it only with TensorFlow.
+tensorflow-datasets (tfds) itself prepares it only with TensorFlow.
 """
 
 import io
@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from jaxtyping import Int, UInt8
+from PIL import Image
+from tensorflow_datasets import proto
 
-from jaxnas import progress
 from jaxnas.data.cifar import Cifar, Content
+from jaxnas.runtime import progress
 
-VERSION = '3.0.2'  # of the tfds data sets that have this layout
+VERSION = '3.0.2'  # version of tfds' data sets with this layout
 
 
 def write_tfds(folder: Path, kind: Cifar, content: Content) -> None:
   """Writes records, features and dataset_info.json, as tfds itself would."""
-  import tensorflow_datasets as tfds
-
   core: Any = tfds.core  # loads its modules lazily, out of pyright's sight
   identity = core.dataset_info.DatasetIdentity(
     name=kind.name,
@@ -81,12 +83,6 @@ def _write_records(
   kind: Cifar,
 ) -> int:
   """Returns the bytes of the records, without the file's own overhead."""
-  from array_record.python import (
-    array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
-  )
-  from PIL import Image
-  from tensorflow_datasets import proto
-
   # Messages are made when they are imported, out of pyright's sight.
   pb: Any = proto.tf_feature_pb2
   pb_example: Any = proto.tf_example_pb2
@@ -122,6 +118,6 @@ def _write_records(
         advance(1, '')
     writer.close()
   except RuntimeError as error:
-    # So does array_record report a full disk.
+    # array_record reports a full disk so.
     raise OSError(f'{file.name} could not be written: {error}') from error
   return count

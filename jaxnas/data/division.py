@@ -1,7 +1,9 @@
-"""Which images to train on, and which to validate on."""
+"""Divides images into those to train on and those to validate on."""
 
 import numpy as np
 from jaxtyping import Int
+
+from jaxnas.runtime import words
 
 
 def divide(
@@ -10,15 +12,15 @@ def divide(
   holdout: int | None,
   rng: np.random.Generator,
 ) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V']]:
-  """Disjoint indices of training and validation images, each ascending.
+  """Returns disjoint indices of training and validation images, ascending.
 
   Args:
-    labels_N: of the images to divide.
+    labels_N: labels of the images to divide.
     fraction: share to train on; None where `holdout` is given.
     holdout: images of each class to validate on.
-    rng: picks them.
+    rng: picks the images.
 
-  Raises ValueError where that is not possible.
+  Raises ValueError where the images can't be divided so.
   """
   if holdout is not None:
     return hold_out(labels_N, holdout, rng)
@@ -32,12 +34,12 @@ def divide(
 def hold_out(
   labels_N: Int[np.ndarray, ' N'], per_class: int, rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, ' T'], Int[np.ndarray, ' V']]:
-  """Disjoint indices of training and validation images, each ascending.
+  """Returns disjoint indices of training and validation images, ascending.
 
   Args:
-    labels_N: from 0.
+    labels_N: labels of the images, counted from 0.
     per_class: validation images of every class.
-    rng: picks them.
+    rng: picks the images.
 
   Raises ValueError where a class has no image left to train on.
 
@@ -45,13 +47,13 @@ def hold_out(
   array([0, 2])
   """
   if per_class < 0:
-    raise ValueError(f'{per_class} images of a class; it must be 0 or more.')
+    raise ValueError(f'{per_class} held out of a class; it must be 0 or more.')
   counts_K = np.bincount(labels_N)
   if (counts_K <= per_class).any():
     label = int((counts_K <= per_class).argmax())
     raise ValueError(
-      f'class {label} has {counts_K[label]} images; with {per_class} of every '
-      'class held out, it needs one more to train on.'
+      f'class {label} has {words.counted(int(counts_K[label]), "image")}; with '
+      f'{per_class} of every class held out, it needs one more to train on.'
     )
   order_N = rng.permutation(len(labels_N))
   grouped_N = order_N[np.argsort(labels_N[order_N], kind='stable')]

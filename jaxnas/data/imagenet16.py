@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from jaxnas import progress
-from jaxnas.data import pickles
+from jaxnas.runtime import pickles, progress
 
 FILE = 'imagenet16_120.npz'
 CLASSES = 120
@@ -25,13 +24,13 @@ Part = tuple[UInt8[np.ndarray, 'N 16 16 3'], Int[np.ndarray, ' N']]
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-  """The npz's arrays: x_train, y_train, x_test, y_test.
+  """Reads the batches as arrays x_train, y_train, x_test and y_test.
 
-  Images are uint8 and NHWC, labels 0 to 119; 151,700 and 6,000 of the real
-  ones. All validation images become test images.
+  Images are uint8 and NHWC, labels 0 to 119; the real batches have 151,700
+  training images, and 6,000 validation images, which become test images.
 
   Args:
-    folder: with the batches, or with folders that hold them.
+    folder: holds the batches, or folders that hold them.
 
   Raises:
     FileNotFoundError: names the batch that is missing.
@@ -69,7 +68,7 @@ def _find(folder: Path, name: str) -> Path:
 
 
 def _read_batch(file: Path) -> Part:
-  """Those of the first 120 classes."""
+  """Reads the images and labels of the first 120 classes from a batch."""
   content = pickles.read(file)
   x_NxD, y_N = (_entry(file, content, key) for key in ('data', 'labels'))
   depth = 3 * SIZE**2
@@ -95,7 +94,7 @@ def _read_batch(file: Path) -> Part:
 
 
 def _entry(file: Path, content: Any, key: str) -> np.ndarray:
-  """Of a dict whose keys are str or, as Python 2 had them, bytes."""
+  """Returns an array of a dict whose keys are str or, from Python 2, bytes."""
   value = None
   if isinstance(content, dict):
     value = content.get(key, content.get(key.encode()))

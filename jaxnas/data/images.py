@@ -1,126 +1,146 @@
-"""Sources of images, all of them uint8 in memory."""
+"""Loads data sets whose images fit into memory."""
 
 import dataclasses
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Num
+from PIL import Image
 
-from jaxnas import runs
-from jaxnas.data import cifar, imagenet16
+from jaxnas.data import array_records, cifar, imagenet16, labels, tfds_folders
+from jaxnas.data.ignored import Ignored
+from jaxnas.runtime import errors, files
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-  """A data set with its test set; pixels 0 to 255, labels from 0."""
+  """A training set and its test set; labels count from 0.
 
-  x_train: UInt8[np.ndarray, 'N H W C']
+  Pixels are bytes, 0 to 255, or float32 that are normalised as they are.
+  """
+
+  x_train: Num[np.ndarray, 'N H W C']
   y_train: Int[np.ndarray, ' N']
-  x_test: UInt8[np.ndarray, 'M H W C']
+  x_test: Num[np.ndarray, 'M H W C']
   y_test: Int[np.ndarray, ' M']
   classes: int
   mean_C: Float[np.ndarray, ' C']
-  """Of the training pixels, in [0, 1]."""
+  """Mean of the training pixels: of bytes, divided by 255."""
   std_C: Float[np.ndarray, ' C']
+  ignored: Ignored = dataclasses.field(default_factory=Ignored)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
     return self.x_train.shape[1:]
 
-
-def load(name: str, dir: str | None = None) -> Images:
-  """A data set by name.
-
-  Args:
-    name: one of `NAMES`.
-    dir: for cifar10 and cifar100 the folder that `python -m jaxnas.prepare`
-      wrote, or any tfds folder of ArrayRecord files; for imagenet16_120 the
-      folder that it wrote; for arrays an npz with x_train, y_train, x_test,
-      y_test.
-
-  Raises:
-    ValueError: data that is not as it must be.
-    FileNotFoundError: the data is not there; says which command makes it.
-  """
-  if name == 'digits':
-    return _digits()
-  if dir is None:
-    raise FileNotFoundError(
-      f'data.name {name} needs --data.dir'
-      + (
-        ': an npz with x_train, y_train, x_test, y_test.'
-        if name == 'arrays'
-        else f' D; {_command(name, "D")} makes it.'
-      )
-    )
-  folder = Path(dir)
-  if name == 'arrays':
-    return _arrays(folder)
-  if name == 'imagenet16_120':
-    return _imagenet16_120(folder)
-  return _cifar(folder, cifar.KINDS[name])
+  @property
+  def pixels(self) -> str:
+    """Says what was taken for pixels; '' where they are bytes."""
+    if self.x_train.dtype == np.uint8:
+      return ''
+    parts = self.x_train, self.x_test
+    low, high = min(x.min() for x in parts), max(x.max() for x in parts)
+    if low >= 0 and high <= 1:
+      return 'floats of 0 to 1'
+    return f'floats taken as standardised, {low:.3g} to {high:.3g}'
 
 
-NAMES = ('digits', 'cifar10', 'cifar100', 'imagenet16_120', 'arrays')
 ARRAYS = ('x_train', 'y_train', 'x_test', 'y_test')
 
 
+def cifar10(dir: str | None) -> Images:
+  """Reads CIFAR-10 from the folder that jaxnas.prepare wrote.
+
+  Any tfds folder of ArrayRecord files serves, as for `encoded.load`.
+
+  Raises:
+    ValueError: the data is not as it must be.
+    FileNotFoundError: there is no data; the message names the command that
+      makes it.
+  """
+  return _cifar(_prepared('cifar10', dir), cifar.KINDS['cifar10'])
+
+
+def cifar100(dir: str | None) -> Images:
+  """Reads CIFAR-100, as `cifar10` does."""
+  return _cifar(_prepared('cifar100', dir), cifar.KINDS['cifar100'])
+
+
+def _prepared(name: str, dir: str | None) -> Path:
+  """Raises FileNotFoundError where no folder is given."""
+  if dir is None:
+    raise FileNotFoundError(
+      f'data.name {name} needs --data.dir D; {_command(name, "D")} makes it.'
+    )
+  return Path(dir)
+
+
 def _command(name: str, folder: Path | str) -> str:
-  """What prepares a data set."""
+  """Returns the command that prepares a data set."""
   taken = ' --from BATCHES --trust_pickle' if name == 'imagenet16_120' else ''
   return f'python -m jaxnas.prepare {name} --dir {folder}{taken}'
 
 
 def _with_moments(x_train, y_train, x_test, y_test, classes: int) -> Images:
-  count = x_train.size // x_train.shape[-1]
-  # Sums of integers are exact, and need no float copy of all images.
-  sum_C = x_train.sum(axis=(0, 1, 2), dtype=np.int64)
-  squares_C = np.einsum('nhwc,nhwc->c', x_train, x_train, dtype=np.int64)
   return Images(
     x_train,
     y_train.astype(np.int32),
     x_test,
     y_test.astype(np.int32),
     classes,
-    mean_C=sum_C / count / 255,
-    std_C=np.sqrt(squares_C / count - (sum_C / count) ** 2) / 255,
+    *_moments(x_train),
   )
 
 
-def _digits() -> Images:
-  """scikit-learn's 1,797 digits of 8x8: 1,000 to train on, 797 to test on."""
+def _moments(x_NxHxWxC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the mean of each channel, and its standard deviation."""
+  if x_NxHxWxC.dtype != np.uint8:
+    axes = (0, 1, 2)
+    mean_C = x_NxHxWxC.mean(axis=axes, dtype=np.float64)
+    return mean_C, x_NxHxWxC.std(axis=axes, dtype=np.float64)
+  count = x_NxHxWxC.size // x_NxHxWxC.shape[-1]
+  # Sums of integers are exact, and need no float copy of all images.
+  sum_C = x_NxHxWxC.sum(axis=(0, 1, 2), dtype=np.int64)
+  squares_C = np.einsum('nhwc,nhwc->c', x_NxHxWxC, x_NxHxWxC, dtype=np.int64)
+  std_C = np.sqrt(squares_C / count - (sum_C / count) ** 2) / 255
+  return sum_C / count / 255, std_C
+
+
+def digits() -> Images:
+  """Reads scikit-learn's 1,797 digits of 8x8, of which 797 test."""
   from sklearn.datasets import load_digits
 
-  digits: Any = load_digits()
+  loaded: Any = load_digits()
   # Their pixels are 0 to 16.
-  x = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+  x = np.round(loaded.images * (255 / 16)).astype(np.uint8)[..., None]
   order = np.random.default_rng(0).permutation(len(x))
   train, test = order[:1000], order[1000:]
-  y = digits.target
+  y = loaded.target
   return _with_moments(x[train], y[train], x[test], y[test], 10)
 
 
 def _cifar(folder: Path, kind: cifar.Cifar) -> Images:
-  """Through tensorflow-datasets' ArrayRecord reader, without TensorFlow."""
+  """Reads CIFAR through tensorflow-datasets, without TensorFlow."""
   command = _command(kind.name, folder)
-  infos = sorted(folder.glob(f'{kind.name}/*/dataset_info.json'))
-  if not infos:
+  found = tfds_folders.find(folder, kind.name)
+  if found is None:
     raise FileNotFoundError(f'no {kind.name} in {folder}: {command} makes it.')
-  import tensorflow_datasets as tfds
+  tfds_folders.check_format(found)
+  import tensorflow_datasets as tfds  # takes a second
 
   try:
-    builder = tfds.builder_from_directory(infos[-1].parent)
+    builder = tfds.builder_from_directory(found)
     train, test = (
       _decode(builder, name, kind.classes) for name in ('train', 'test')
     )
   except Exception as error:
-    # tfds lets whatever its readers raise pass, some of it over many lines.
-    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    # tfds passes on all that its readers raise, some of it over many lines.
     raise ValueError(
-      f'{infos[-1].parent} is no readable ArrayRecord data set: move it away, '
-      f'and {command} makes it anew ({reason[:200]}).'
+      f'{found} is no readable ArrayRecord data set: move it away, '
+      f'and {command} makes it anew ({errors.reason(error)}).'
     ) from error
   return Images(
     *train,
@@ -134,16 +154,11 @@ def _cifar(folder: Path, kind: cifar.Cifar) -> Images:
 def _decode(
   builder: Any, split: str, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  import tensorflow_datasets as tfds
-  from PIL import Image
-
   # tfds' own decoding takes twice as long.
-  source = builder.as_data_source(
-    split=split, decoders={'image': tfds.decode.SkipDecoding()}
-  )
+  source = array_records.source(builder, split)
   records = source.__getitems__(list(range(len(source))))
-  # tfds shuffles what it prepares and our own preparer does not: a seed must
-  # pick the same images from either.
+  # tfds shuffles the records that it prepares, and jaxnas.prepare does not. A
+  # seed must pick the same images from either.
   records.sort(key=lambda record: record['id'])
   x_NxHxWxC = np.stack(
     [
@@ -159,25 +174,92 @@ def _decode(
   return x_NxHxWxC, y_N
 
 
-def _arrays(file: Path) -> Images:
-  """An npz of one's own."""
+def arrays(dir: str | None) -> Images:
+  """Reads an npz of one's own, with the arrays of `ARRAYS`.
+
+  Images are bytes or floats. Floats are kept as float32 and normalised by their
+  own mean and deviation, in whatever unit they are.
+
+  Raises ValueError or FileNotFoundError where it is none.
+  """
+  if dir is None:
+    raise FileNotFoundError(
+      'data.name arrays needs --data.dir: an npz with x_train, y_train, '
+      'x_test, y_test.'
+    )
+  file = Path(dir)
   if not file.is_file():
     raise FileNotFoundError(
       f'data.dir {file} is no file: data.name arrays reads an npz with '
       'x_train, y_train, x_test, y_test.'
     )
-  arrays = _read_npz(file)
-  labels_N = np.concatenate([arrays['y_train'], arrays['y_test']])
-  classes = 1 + int(labels_N.max())
-  if classes > len(labels_N):
-    raise ValueError(
-      f'{file} has label {classes - 1} and {len(labels_N)} images; labels must '
-      'count the classes from 0.'
+  found = _read_npz(file, 'uf')
+  classes = labels.count(f'{file}: y_train', found['y_train'])
+  images = _with_moments(**found, classes=classes)
+  _check_scales(file, images)
+  return dataclasses.replace(images, ignored=Ignored(names=_unread(file)))
+
+
+def _check_scales(file: Path, images: Images) -> None:
+  """Raises ValueError for pixels that training's moments cannot normalise."""
+  for channel, std in enumerate(images.std_C):
+    # Beyond, the deviation or its reciprocal leaves the range of float32.
+    if not 1e-30 < std < 1e30:
+      raise ValueError(
+        f'{file}: channel {channel} of x_train has a standard deviation of '
+        f'{std:.3g}, by which float32 cannot divide: save x / '
+        'np.abs(x_train).max() of both parts.'
+      )
+  furthest = {}
+  unit = 255 if images.x_train.dtype == np.uint8 else 1
+  for name in ('x_train', 'x_test'):
+    x_NxHxWxC = getattr(images, name)
+    furthest[name] = max(
+      abs((extreme_C / unit - images.mean_C) / images.std_C).max()
+      for extreme_C in (x_NxHxWxC.min((0, 1, 2)), x_NxHxWxC.max((0, 1, 2)))
     )
-  return _with_moments(**arrays, classes=classes)
+  if furthest['x_test'] > 10 * furthest['x_train']:
+    train, test = images.x_train, images.x_test
+    raise ValueError(
+      f'{file}: x_train is {train.min():g} to {train.max():g} and x_test '
+      f'{test.min():g} to {test.max():g}; both are normalised by the moments '
+      'of x_train: save both in one unit.'
+    )
 
 
-def _imagenet16_120(folder: Path) -> Images:
+def _as_images(name: str, x: np.ndarray) -> str:
+  """Returns how to save an array as images, where that can be told."""
+  if x.ndim == 3 and x.dtype == np.uint8:
+    return f': save {name}[..., None]'
+  if x.ndim == 4 and x.size and x.dtype.kind in 'iuf':
+    low, high = x.min(), x.max()
+    if x.dtype.kind == 'f' and low >= 0 and high <= 1:
+      return f': save (255 * {name}).round().astype(np.uint8)'
+    if low >= 0 and high <= 255:
+      return f': save {name}.astype(np.uint8)'
+    return f': it has values of {low:g} to {high:g}, scale them to 0 to 255'
+  return ''
+
+
+def _as_labels(name: str, y: np.ndarray, count: int) -> str:
+  """Returns how to save an array as labels, where that can be told."""
+  if y.shape == (count,) and y.dtype.kind in 'fb':
+    whole = (np.isfinite(y) & (np.floor(y) == y)).all()
+    return f': save {name}.astype(int)' if whole else ''
+  if y.shape == (count, 1) and y.dtype.kind in 'iu':
+    return f': save {name}[:, 0]'
+  a_row = y.ndim == 2 and len(y) == count and y.size and y.dtype.kind in 'iufb'
+  if a_row and np.array_equal(y, np.eye(y.shape[1])[y.argmax(axis=1)]):
+    return f': save {name}.argmax(axis=1)'
+  return ''
+
+
+def imagenet16_120(dir: str | None) -> Images:
+  """Reads ImageNet16-120 from the folder that jaxnas.prepare wrote.
+
+  Raises as `cifar10`.
+  """
+  folder = _prepared('imagenet16_120', dir)
   file = folder / imagenet16.FILE
   if not file.is_file():
     command = _command('imagenet16_120', folder)
@@ -192,20 +274,64 @@ def _imagenet16_120(folder: Path) -> Images:
   return _with_moments(**arrays, classes=imagenet16.CLASSES)
 
 
-def _read_npz(file: Path) -> dict[str, np.ndarray]:
-  """Raises ValueError where they are no images with labels."""
-  arrays = runs.read_npz(file, ARRAYS)
+def _as_float32(name: str, x_NxHxWxC: np.ndarray) -> np.ndarray:
+  """Raises ValueError for floats that are no pixels, or are bytes."""
+  with np.errstate(over='ignore'):
+    x = x_NxHxWxC.astype(np.float32)
+  low, high = x.min(), x.max()
+  if not np.isfinite(low + high):
+    first = np.unravel_index((~np.isfinite(x)).argmax(), x.shape)
+    raise ValueError(
+      f'{name} has values that are not finite in float32, the first one '
+      f'{x_NxHxWxC[first]:g} in image {first[0]}: repair the image, or leave '
+      'it out.'
+    )
+  if low >= 0 and 1 < high <= 255 and (x % 1 == 0).all():
+    raise ValueError(
+      f'{name} has whole numbers from {low:g} to {high:g} as floats: save '
+      f'x.astype(np.uint8).'
+    )
+  return x
+
+
+def _unread(file: Path) -> tuple[str, ...]:
+  """Returns the names of arrays in an npz that are none of `ARRAYS`."""
+  with zipfile.ZipFile(file) as zipped:
+    names = [name.removesuffix('.npy') for name in zipped.namelist()]
+  return tuple(name for name in names if name not in ARRAYS)
+
+
+def _read_npz(file: Path, kinds: str = 'u') -> dict[str, np.ndarray]:
+  """Reads images and labels. Raises ValueError where they are neither.
+
+  Args:
+    file: the npz.
+    kinds: NumPy's letters of the kinds that images may be.
+  """
+  arrays = files.read_npz(file, ARRAYS)
+  wanted = 'uint8 or floats' if 'f' in kinds else 'uint8'
   for part in ('train', 'test'):
     x, y = arrays[f'x_{part}'], arrays[f'y_{part}']
-    if x.dtype != np.uint8 or x.ndim != 4 or x.size == 0:
+    bytes_or_floats = x.dtype == np.uint8 or (x.dtype.kind == 'f' in kinds)
+    if not bytes_or_floats or x.ndim != 4 or x.size == 0:
       raise ValueError(
-        f'{file}: x_{part} is {x.dtype} of shape {x.shape}; it must be uint8 '
-        'of shape (N, H, W, C), none of them 0.'
+        f'{file}: x_{part} is {x.dtype} of shape {x.shape}; it must be '
+        f'{wanted} of shape (N, H, W, C), none of them 0'
+        f'{_as_images(f"x_{part}", x)}.'
+      )
+    if x.dtype.kind == 'f':
+      arrays[f'x_{part}'] = _as_float32(f'{file}: x_{part}', x)
+    _, height, width, channels = x.shape
+    if height < width == channels:
+      raise ValueError(
+        f'{file}: x_{part} of shape {x.shape} has its channels first; they '
+        'must come last: save x.transpose(0, 2, 3, 1).'
       )
     if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),):
       raise ValueError(
         f'{file}: y_{part} is {y.dtype} of shape {y.shape}; it must be '
-        f'integers of shape ({len(x)},).'
+        f'integers of shape ({len(x)},)'
+        f'{_as_labels(f"y_{part}", y, len(x))}.'
       )
     if y.min() < 0 or y.max() > np.iinfo(np.int32).max:
       raise ValueError(
@@ -217,6 +343,11 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
     raise ValueError(
       f'{file}: images of x_train are {train.shape[1:]}, of x_test '
       f'{test.shape[1:]}; they must agree.'
+    )
+  if train.dtype != test.dtype:
+    raise ValueError(
+      f'{file}: x_train is {train.dtype} and x_test {test.dtype}; they must '
+      'agree.'
     )
   constant_C = (train == train[0, 0, 0]).all(axis=(0, 1, 2))
   if constant_C.any():

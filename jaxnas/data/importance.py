@@ -1,4 +1,4 @@
-"""Data importance: images with larger errors are drawn more often (PA&DA).
+"""Draws images with larger errors more often (data importance, PA&DA).
 
 Lu et al., "PA&DA: Jointly Sampling Path and Data for Consistent NAS", CVPR
 2023. The norm of the loss's gradient by the logits scores an image. Batches
@@ -7,8 +7,8 @@ in the authors' public code.
 
 Two things differ from that code. It gives images that an epoch did not draw a
 score of 0 for the next; here they keep their last score. And it counts an
-image that a batch holds twice as two sights, one after the other, where here
-it counts as one, whatever the order.
+image that a batch holds twice as two sights, one after the other; here it
+counts as one, in any order.
 """
 
 from typing import NamedTuple
@@ -21,21 +21,21 @@ from jaxnas.data.order import Order
 
 
 class Importance(NamedTuple):
-  """Arrays only: a checkpoint holds them, and a jitted step updates them."""
+  """State of the draws: arrays that a checkpoint holds and a step updates."""
 
   score_N: Float[Array, ' N']
-  """h of each training image, in [0, sqrt 2]."""
+  """Score h of each training image, in [0, sqrt 2]."""
   seen_N: Bool[Array, ' N']
-  """Which of them this epoch has scored."""
+  """True for images that this epoch has scored."""
   weight_N: Float[Array, ' N']
-  """q: the probability with which this epoch draws each."""
+  """Probability q with which this epoch draws each image."""
 
 
 def init(count: int) -> Importance:
-  """All of `count` images alike.
+  """Returns the state in which all of `count` images are alike.
 
-  Until it is seen, an image's score is 1: about that of guessing among many
-  classes, sqrt(1 - 1/K).
+  An image's score is 1 until it is seen. That is about the score of guessing
+  among many classes, sqrt(1 - 1/K).
   """
   return Importance(
     score_N=jnp.ones(count, jnp.float32),
@@ -50,10 +50,10 @@ def note(
   logits_BxK: Float[Array, 'B K'],
   labels_B: Int[Array, ' B'],
 ) -> Importance:
-  """The state after a batch. O(B^2 + B K + N).
+  """Returns the state after a batch, in O(B^2 + B K + N).
 
-  h = |softmax(logits) - onehot(label)|; of an image that the batch holds
-  several times, their mean. An epoch's first sight of an image replaces its
+  h = |softmax(logits) - onehot(label)|, or its mean for an image that the batch
+  holds several times. An epoch's first sight of an image replaces its
   score, later ones h <- (h + new) / 2.
   """
   p_BxK = jax.nn.softmax(logits_BxK.astype(jnp.float32))
@@ -61,7 +61,7 @@ def note(
   h_B = jnp.sqrt(jnp.square(error_BxK).sum(axis=1))
   same_BxB = indices_B[:, None] == indices_B
   mean_B = jnp.where(same_BxB, h_B, 0).sum(axis=1) / same_BxB.sum(axis=1)
-  # Duplicates must write the same bits: which write comes last is undefined.
+  # Duplicates must write the same bits, since the last write is undefined.
   mean_B = mean_B[same_BxB.argmax(axis=1)]
   old_B = state.score_N[indices_B]
   new_B = jnp.where(state.seen_N[indices_B], (old_B + mean_B) / 2, mean_B)
@@ -72,7 +72,7 @@ def note(
 
 
 def end_epoch(state: Importance, t: float | Float[Array, '']) -> Importance:
-  """q = t h / sum(h) + (1 - t) / N, for the next epoch, which has seen none.
+  """Sets q = t h / sum(h) + (1 - t) / N for the next epoch; no image is seen.
 
   After epoch e of E, t is e / E. Images that the epoch did not see keep their
   last score. Where all scores are 0, q is uniform.
@@ -88,9 +88,9 @@ def end_epoch(state: Importance, t: float | Float[Array, '']) -> Importance:
 def draw(
   state: Importance, key: PRNGKeyArray, batch_size: int
 ) -> Int[Array, ' B']:
-  """Indices of images, with replacement, int32. O(N + B log N).
+  """Draws int32 indices of images with replacement, in O(N + B log N).
 
-  Probabilities are q to about 1e-7: what float32 keeps of a running sum.
+  Probabilities are q to about 1e-7, the precision of a running sum in float32.
   """
   return jax.random.choice(
     key, len(state.weight_N), (batch_size,), p=state.weight_N
@@ -100,7 +100,7 @@ def draw(
 def by_importance(
   count: int, batch_size: int, *, steps_per_epoch: int, epochs: int
 ) -> Order:
-  """Draws of `count` images, whose probabilities change after every epoch.
+  """Returns an order that draws images by importance, anew after every epoch.
 
   Where a step trains several architectures, each notes the same images: all
   but the first are later sights (inferred; the authors train one).
@@ -110,10 +110,10 @@ def by_importance(
     batch_size: B.
     steps_per_epoch: after so many steps an epoch ends, and its successor's
       first draw looks back on it.
-    epochs: E, both phases of a run.
+    epochs: E, warm-up included.
   """
 
-  def of_step(state, inputs, step):
+  def draw_batch(state, inputs, step):
     state = jax.lax.cond(
       step % steps_per_epoch == 0,
       lambda state: end_epoch(state, step // steps_per_epoch / epochs),
@@ -123,4 +123,4 @@ def by_importance(
     key = jax.random.fold_in(inputs.draw_key, step)
     return state, draw(state, key, batch_size)
 
-  return Order(lambda: init(count), of_step, note)
+  return Order(lambda: init(count), draw_batch, note)

@@ -1,4 +1,4 @@
-"""Which training images a step takes."""
+"""Chooses the training images of a step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import jax
 
 
 class Order(NamedTuple):
-  """Pure functions over a state, a pytree of arrays that is checkpointed.
+  """An order of images: pure functions over a state that is checkpointed.
 
   init: () -> state
   draw: (state, inputs, step) -> state, indices_B; in jit. None for indices
@@ -24,10 +24,10 @@ class Order(NamedTuple):
 
 
 def shuffled(steps: int, batch_size: int) -> Order:
-  """Batch by batch through a permutation of the images, `inputs.order_N`.
+  """Goes batch by batch through a permutation of images, `inputs.order_N`.
 
   Args:
-    steps: batches of a permutation, whose rest is dropped.
+    steps: batches of a permutation; its rest is dropped.
     batch_size: B.
   """
 

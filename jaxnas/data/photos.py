@@ -1,4 +1,4 @@
-"""A data set of encoded images, such as ImageNet, read as they are needed."""
+"""Loads a data set of encoded images, such as ImageNet, to be streamed."""
 
 import dataclasses
 from pathlib import Path
@@ -6,26 +6,28 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxnas.data import encoded
+from jaxnas.data import encoded, folders
+from jaxnas.data.ignored import Ignored
+from jaxnas.data.skipped import SkippedImages
 from jaxnas.data.stream import OnError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Photos:
-  """What `Images` is to images in memory, for those in files."""
+  """A training set and its test set, whose images stay in files."""
 
   train: encoded.Encoded
   test: encoded.Encoded
   classes: int
   mean_C: Float[np.ndarray, ' C']
-  """Of the training pixels, in [0, 1]."""
+  """Mean of the training pixels, in [0, 1]."""
   std_C: Float[np.ndarray, ' C']
   size: int
   """Height and width to which images are cropped."""
   workers: int
   on_error: OnError
-  skipped: set[str] = dataclasses.field(default_factory=set)
-  """Names of images that could not be read and were replaced."""
+  skipped: SkippedImages = dataclasses.field(default_factory=SkippedImages)
+  ignored: Ignored = dataclasses.field(default_factory=Ignored)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -41,18 +43,31 @@ class Photos:
 
 
 def load(
-  dir: Path | str, *, size: int, workers: int, on_error: OnError
+  dir: Path | str | None, *, size: int, workers: int, on_error: OnError
 ) -> Photos:
-  """Arguments as in `Photos`; errors as in `encoded.load`."""
+  """Opens a folder of images by class, or an ArrayRecord data set of tfds.
+
+  Arguments are those of `Photos`, and errors those of `encoded.load`.
+  """
+  if dir is None:
+    raise FileNotFoundError(
+      'data.name imagenet needs --data.dir: a folder with train/CLASS/FILE '
+      'and val/CLASS/FILE, or an ArrayRecord data set of tfds.'
+    )
   train, test, classes = encoded.load(dir)
+  ignored = Ignored()
+  for part in (train, test):
+    if isinstance(part, folders.Files):
+      ignored += part.ignored
   return Photos(
     train,
     test,
     classes,
-    # ImageNet's, the constants in general use.
+    # These are ImageNet's constants in general use.
     mean_C=np.array([0.485, 0.456, 0.406]),
     std_C=np.array([0.229, 0.224, 0.225]),
     size=size,
     workers=workers,
     on_error=on_error,
+    ignored=ignored,
   )

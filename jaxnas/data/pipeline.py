@@ -1,4 +1,4 @@
-"""From a data set to batches, in memory or streamed from its files."""
+"""Makes batches of a data set, in memory or streamed from its files."""
 
 import contextlib
 import dataclasses
@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Num
 
-from jaxnas import streams
 from jaxnas.data import device, stream
 from jaxnas.data.images import Images
 from jaxnas.data.importance import by_importance
 from jaxnas.data.order import Order, shuffled
 from jaxnas.data.photos import Photos
 from jaxnas.data.placing import ON_ONE, Placing
+from jaxnas.runtime import rng
 
 DataSet = Images | Photos
 
 
 class Training(NamedTuple):
-  """The batches of training, a function of (seed, step)."""
+  """Batches to train on, a function of (seed, step)."""
 
   feed: Callable[[int, int], Generator[Any]]
   """(seed, step) -> inputs of that step and of those that follow."""
@@ -30,9 +30,9 @@ class Training(NamedTuple):
   """(inputs, step, indices_B) -> images as the network takes them and labels,
   in jit; the indices are those of `order`."""
   steps_per_epoch: int
-  """As many as the images fill; a budget may want fewer."""
+  """Number of batches that the images fill; a budget may want fewer."""
   images: int
-  """How many there are to train on."""
+  """Number of images to train on."""
   order: Order = Order()
   reward: Callable[[Any, Int[Array, '']], tuple[Array, Array]] | None = None
   """(inputs, step) -> validation images and labels, in jit, where the feed
@@ -41,15 +41,17 @@ class Training(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Normalise:
-  """Pixels as a network takes them."""
+  """Turns pixels into the inputs of a network."""
 
   mean_C: Float[np.ndarray, ' C']
-  """Of training pixels, in [0, 1]."""
+  """Mean of the training pixels, as floats."""
   std_C: Float[np.ndarray, ' C']
   dtype: Any
+  pixels: Any = np.uint8
+  """Type in which pixels come: bytes, or float32 as they are."""
 
   def __call__(
-    self, x_BxHxWxC: UInt8[Array, 'B H W C']
+    self, x_BxHxWxC: Num[Array, 'B H W C']
   ) -> Float[Array, 'B H W C']:
     mean_C, std_C = (
       jnp.asarray(moment_C, jnp.float32)
@@ -63,7 +65,8 @@ class Split:
   """Images of one purpose, prepared without augmentation."""
 
   read: Callable[[Int[np.ndarray, ' B']], tuple[Any, Any]]
-  """Indices below `count` -> uint8 images and labels, on the device."""
+  """Indices below `count` -> images as they are kept and labels, on the
+  device."""
   count: int
   normalise: Normalise
 
@@ -85,21 +88,23 @@ def training(
   crop_padding: int,
   flip: bool,
   dtype: Any,
+  own: device.Own | None = None,
   placing: Placing = ON_ONE,
 ) -> Training:
-  """Augmented batches of some training images.
+  """Makes augmented batches of some training images.
 
   Args:
-    images: the data set. One in memory is cropped with `crop_padding`; a
-      streamed one to random parts of the image.
-    indices_T: which of its training images.
+    images: the data set. Images in memory are cropped with `crop_padding`,
+      streamed ones to random parts.
+    indices_T: the training images to use.
     batch_size: B; an epoch drops the rest of T / B.
     crop_padding: black pixels around an image before a random crop.
     flip: mirror half of the images.
-    dtype: of the images.
-    placing: on the devices of training.
+    dtype: type of the network's inputs.
+    own: a further augmentation; see `device.batch`.
+    placing: puts batches on the devices of training.
 
-  Raises ValueError where they do not fill a batch.
+  Raises ValueError where the images do not fill a batch.
   """
   steps = len(indices_T) // batch_size
   if steps == 0:
@@ -108,7 +113,7 @@ def training(
       'images.'
     )
   if isinstance(images, Photos):
-    return _streamed(images, indices_T, batch_size, flip, dtype, placing)
+    return _streamed(images, indices_T, batch_size, flip, dtype, own, placing)
   resident = placing.everywhere(
     device.DeviceImages.put(
       images, images.x_train[indices_T], images.y_train[indices_T]
@@ -116,15 +121,15 @@ def training(
   )
 
   def batch(inputs: device.Inputs, step, indices_B):
-    return placing.within(
-      device.batch(
-        inputs.images,
-        indices_B,
-        jax.random.fold_in(inputs.key, step),
-        crop_padding=crop_padding,
-        flip=flip,
-        dtype=dtype,
-      )
+    return device.batch(
+      inputs.images,
+      indices_B,
+      jax.random.fold_in(inputs.key, step),
+      crop_padding=crop_padding,
+      flip=flip,
+      dtype=dtype,
+      own=own,
+      placing=placing,
     )
 
   return Training(
@@ -144,12 +149,13 @@ def _streamed(
   batch_size: int,
   flip: bool,
   dtype: Any,
+  own: device.Own | None,
   placing: Placing,
 ) -> Training:
   normalise = Normalise(images.mean_C, images.std_C, dtype)
 
   def feed(seed, step):
-    return stream.feed(
+    batches = stream.feed(
       images.train,
       indices_T,
       seed=seed,
@@ -161,23 +167,33 @@ def _streamed(
       skipped=images.skipped,
       placing=placing,
     )(step)
+    return batches if own is None else with_key(batches, seed)
+
+  def with_key(batches, seed):
+    key = placing.everywhere(rng.key(seed, 'augment'))
+    with contextlib.closing(batches):
+      for x_BxHxWxC, y_B in batches:
+        yield x_BxHxWxC, y_B, key
 
   def batch(inputs, step, indices_B):
-    del step, indices_B
-    x_BxHxWxC, y_B = inputs
+    del indices_B
+    x_BxHxWxC, y_B, *key = inputs
+    if own is not None:
+      key = jax.random.fold_in(key[0], step)
+      x_BxHxWxC = own(key, device.as_floats(x_BxHxWxC))
     return normalise(x_BxHxWxC), y_B
 
   return Training(feed, batch, len(indices_T) // batch_size, len(indices_T))
 
 
 def with_rewards(training: Training, validation: Training) -> Training:
-  """The batches of training, each with one of validation beside it."""
+  """Puts a batch of validation beside each batch of training."""
 
   def feed(seed, step):
     with (
       contextlib.closing(training.feed(seed, step)) as inputs,
       contextlib.closing(
-        validation.feed(streams.child(seed, 'rewards'), step)
+        validation.feed(rng.child_seed(seed, 'rewards'), step)
       ) as others,
     ):
       yield from zip(inputs, others, strict=True)
@@ -200,12 +216,12 @@ def with_rewards(training: Training, validation: Training) -> Training:
 def with_importance(
   training: Training, batch_size: int, epochs: int
 ) -> Training:
-  """The same images, drawn by importance.
+  """Draws the images by importance instead.
 
   Args:
-    training: of images in memory.
+    training: batches of images in memory.
     batch_size: B.
-    epochs: of the whole run.
+    epochs: number of epochs in the whole run.
   """
   return training._replace(
     order=by_importance(
@@ -220,7 +236,7 @@ def with_importance(
 def split(
   images: DataSet, part: str, indices_M: Int[np.ndarray, ' M'], dtype: Any
 ) -> Split:
-  """Some images of the 'train' or 'test' part."""
+  """Takes some images of the 'train' or 'test' part."""
   normalise = Normalise(images.mean_C, images.std_C, dtype)
   if isinstance(images, Photos):
 
@@ -235,12 +251,13 @@ def split(
       return jnp.asarray(x_BxHxWxC), jnp.asarray(y_B)
 
     return Split(read, len(indices_M), normalise)
+  normalise = dataclasses.replace(normalise, pixels=images.x_train.dtype)
   x_NxHxWxC, y_N = getattr(images, f'x_{part}'), getattr(images, f'y_{part}')
   resident = device.DeviceImages.put(
     images, x_NxHxWxC[indices_M], y_N[indices_M]
   )
   return Split(
-    lambda indices_B: (resident.x_NxHxWxC[indices_B], resident.y_N[indices_B]),
+    lambda indices_B: (resident.pixels(indices_B), resident.y_N[indices_B]),
     len(indices_M),
     normalise,
   )

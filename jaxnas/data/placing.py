@@ -1,4 +1,4 @@
-"""How batches get to the devices that train."""
+"""Puts batches on the devices that train."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,17 +9,20 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Placing:
-  """Where the inputs of a step lie; as it stands, on the first device."""
+  """Puts the inputs of a step on devices; by default on the first one."""
 
   everywhere: Callable[[Any], Any] = lambda tree: tree
-  """A pytree of arrays -> the same, whole on every device."""
+  """Takes a pytree of arrays; gives them whole on every device."""
   within: Callable[[Any], Any] = lambda tree: tree
-  """The same in a jitted program. What makes them is then computed on every
-  device, where the compiler might divide it and exchange the parts."""
+  """Does so in a jitted program. Every device then computes the arrays, where
+  the compiler might divide the work and exchange the parts."""
+  by_rows: Callable[[Any], Any] = lambda prepare: prepare
+  """Takes (shared, rows) -> rows, to run in a jitted program. Every device
+  does so with its rows of a batch, so that none holds those of all."""
   share: Callable[[int], range] = range
-  """Images in a batch -> those rows of it that this process brings."""
+  """Takes the number of images in a batch; gives this process's rows of it."""
   batch: Callable[[Any, int], Any] = lambda rows, size: jax.device_put(rows)
-  """(a pytree of these rows, images in a batch) -> the batch."""
+  """Takes a pytree of these rows and the number of images; gives the batch."""
 
 
 ON_ONE = Placing()

@@ -1,8 +1,8 @@
-"""Images that do not fit in memory, decoded and batched as training goes.
+"""Decodes and batches images that do not fit in memory as training goes.
 
-The step is the whole state: which images a batch has, and how each is cropped,
-are functions of the seed and the step, with any number of workers. States of
-grain's iterators are never kept; they depend on the workers.
+The step is the whole state: the images of a batch and their crops are functions
+of the seed and the step, with any number of workers. States of grain's
+iterators are never kept, since they depend on the workers.
 """
 
 import collections
@@ -23,17 +23,19 @@ import numpy as np
 from jaxtyping import Array, Int, Int32, UInt8
 from PIL import Image
 
-from jaxnas import streams
 from jaxnas.data import crops
 from jaxnas.data.encoded import Encoded
 from jaxnas.data.placing import ON_ONE, Placing
+from jaxnas.data.skipped import SkippedImages
+from jaxnas.runtime import errors, guards, signals, words
+from jaxnas.runtime.rng import generator
 
 OnError = Literal['raise', 'skip']
 Batch = tuple[UInt8[Array, 'B H W C'], Int32[Array, ' B']]
 
 _THREADS = min(16, os.cpu_count() or 1)
 _BATCHES_AHEAD = 2
-"""On the host; of each worker, where there are workers."""
+"""Number of batches on the host; each worker has as many of its own."""
 
 
 def feed(
@@ -46,26 +48,26 @@ def feed(
   flip: bool,
   workers: int,
   on_error: OnError,
-  skipped: set[str],
+  skipped: SkippedImages,
   placing: Placing = ON_ONE,
 ) -> Callable[[int], Generator[Batch, None, None]]:
-  """Batches on the device, from a step on and without end.
+  """Makes batches on the device, from a step on and without end.
 
   An epoch is a permutation of the images, and drops the rest of T / B. Close
   the iterator: its threads or processes end with it.
 
   Args:
     source: the images.
-    indices_T: those to train on.
-    seed: of the order and of the crops.
+    indices_T: the images to train on.
+    seed: decides the order and the crops.
     batch_size: B.
     size: height and width of the random crops.
-    flip: mirror half of them.
+    flip: mirror half of the crops.
     workers: processes that decode; 0 for threads of this one.
-    on_error: whether an unreadable image is an error, or is replaced by the
-      next readable one of the epoch.
+    on_error: 'raise' makes an unreadable image an error, 'skip' replaces it by
+      the next readable one of the epoch.
     skipped: gets the names of images that a batch lacks.
-    placing: says which rows of a batch this process reads, and where they go.
+    placing: says which rows of a batch this process reads, and their devices.
 
   Raises ValueError where there are fewer images than B. Its iterators raise
   OSError where an image is unreadable or a worker has died.
@@ -73,7 +75,8 @@ def feed(
   steps_per_epoch = len(indices_T) // batch_size
   if not steps_per_epoch:
     raise ValueError(
-      f'batch_size is {batch_size}, but there are {len(indices_T)} images.'
+      f'batch_size is {batch_size}, more than '
+      f'{words.counted(len(indices_T), "image")}.'
     )
   samples = _Samples(
     source,
@@ -98,7 +101,7 @@ def feed(
         # The next one is on its way to the device while this one is used.
         if len(ahead) > 1:
           batch, unreadable_U = ahead.popleft()
-          skipped.update(source.name(int(i)) for i in unreadable_U)
+          skipped.add(source.name(int(i)) for i in unreadable_U)
           yield batch
 
   return batches
@@ -110,9 +113,9 @@ def read(
   *,
   size: int,
   on_error: OnError,
-  skipped: set[str],
+  skipped: SkippedImages,
 ) -> tuple[UInt8[np.ndarray, 'M H W C'], Int32[np.ndarray, ' M']]:
-  """Central crops and labels, for evaluation.
+  """Reads central crops and labels, for evaluation.
 
   Arguments and errors are those of `feed`; an unreadable image is replaced by
   the next readable one of the indices.
@@ -132,15 +135,15 @@ def read(
       pool.map(one, range(count))
     ):
       x_MxHxWxC[m], y_M[m] = x_HxWxC, source.labels_N[index]
-      skipped.update(map(source.name, unreadable))
+      skipped.add(map(source.name, unreadable))
   return x_MxHxWxC, y_M
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Samples:
-  """What a worker process gets; calling it makes a sample.
+  """Makes samples by number, in a worker process that gets a copy.
 
-  They are numbered over the steps, those of this process's share alone.
+  Numbers count this process's share alone, over all steps.
   """
 
   source: Any
@@ -154,7 +157,7 @@ class _Samples:
   on_error: OnError
 
   def __call__(self, m: int) -> tuple[np.ndarray, int, list[int]]:
-    """Crop, label, and the images that could not be read in its place."""
+    """Returns crop, label, and the images that it replaces."""
     step, row = divmod(m, len(self.share))
     n = step * self.batch_size + self.share[row]
     epoch, position = divmod(n, self.per_epoch)
@@ -164,7 +167,7 @@ class _Samples:
       (int(self.indices_T[i]) for i in _from(order_T, position)),
       self.on_error,
     )
-    rng = streams.rng(self.seed, 'augment', epoch, position)
+    rng = generator(self.seed, 'augment', epoch, position)
     x_HxWxC = crops.random_resized_crop(image, rng, self.size, flip=self.flip)
     return x_HxWxC, int(self.source.labels_N[index]), unreadable
 
@@ -172,11 +175,11 @@ class _Samples:
 # Batches on either side of the end of an epoch are made at the same time.
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, count: int) -> Int[np.ndarray, ' T']:
-  return streams.rng(seed, 'order', epoch).permutation(count)
+  return generator(seed, 'order', epoch).permutation(count)
 
 
 def _from(indices: Int[np.ndarray, ' M'], start: int) -> Iterator[int]:
-  """A whole round of them."""
+  """Yields all indices, once around from `start`."""
   for m in range(len(indices)):
     yield int(indices[(start + m) % len(indices)])
 
@@ -184,12 +187,14 @@ def _from(indices: Int[np.ndarray, ' M'], start: int) -> Iterator[int]:
 def _first_readable(
   source: Encoded, indices: Iterable[int], on_error: OnError
 ) -> tuple[Image.Image, int, list[int]]:
-  """The image, its index, and the indices before it."""
+  """Returns the image, its index, and the unreadable indices before it."""
   unreadable = []
   reason = ''
   for index in indices:
     try:
       return crops.decode(source.read(index)), index, unreadable
+    except errors.Different:
+      raise  # No other image replaces it: the whole set has changed.
     except (OSError, ValueError) as error:
       reason = ' '.join(str(error).split())[:200]
       if on_error == 'raise':
@@ -199,13 +204,14 @@ def _first_readable(
         ) from None
       unreadable.append(index)
   raise OSError(
-    f'none of {len(unreadable)} images is readable, as '
+    f'none of {words.counted(len(unreadable), "image")} is readable, as '
     f'{source.name(unreadable[-1])} ({reason}).'
   )
 
 
 def _pipeline(samples: _Samples, step: int, workers: int) -> Any:
-  """Grain's data set of (x_BxHxWxC, y_B, unreadable_U) from a step on."""
+  """Returns grain's data set of (x_BxHxWxC, y_B, unreadable_U) from a step."""
+  # Imported late: only streamed images need them, and they are slow to import.
   import grain
   from absl import flags
 
@@ -219,6 +225,7 @@ def _pipeline(samples: _Samples, step: int, workers: int) -> Any:
     ahead = max(_BATCHES_AHEAD * batch_size, _THREADS)
     read = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=ahead)
     return data.to_iter_dataset(read).batch(batch_size, batch_fn=_stack)
+  guards.check_main()
   # Whole batches come from a worker: their contents depend on no layout.
   return (
     data.batch(batch_size, batch_fn=_stack)
@@ -234,16 +241,17 @@ def _pipeline(samples: _Samples, step: int, workers: int) -> Any:
 
 def _next(host: Iterator[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   try:
-    # Copied, as an array on a CPU may be the memory shared with a worker, and
-    # hold it for as long as it lives.
+    # An array on a CPU may be the memory shared with a worker, and would hold
+    # it for as long as it lives.
     x_BxHxWxC, y_B, unreadable_U = map(np.array, next(host))
   except OSError as error:
-    # Without grain's frames, since they hold shared memory too.
+    # grain's frames hold shared memory too.
     raise OSError(str(error.with_traceback(None))) from None
   except RuntimeError as error:
     raise OSError(
       f'a process that decodes images has died ({error}) Too little memory, or '
-      'a small /dev/shm, are the usual reasons; --data.workers 0 needs neither.'
+      'a small /dev/shm, are the usual reasons, and a script that starts them '
+      "outside of if __name__ == '__main__':; --data.workers 0 needs none."
     ) from error
   return x_BxHxWxC, y_B, unreadable_U
 
@@ -262,7 +270,7 @@ def _stack(
 def _begin_worker(index: int, count: int) -> None:
   """Leaves signals to the main process, and ends with it."""
   # A batch system signals every process, and the main one has yet to save.
-  for number in (signal.SIGINT, signal.SIGTERM):
+  for number in signals.ASK_TO_STOP:
     signal.signal(number, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
   assert parent is not None  # only the main process has none

@@ -1,4 +1,4 @@
-"""Distances between two architectures, each a function of both's features.
+"""Distances between two architectures, as functions of their features.
 
 They are written for one pair; `pairs` maps them over blocks of pairs.
 """
@@ -9,25 +9,25 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Of what is compared to 1e-5: a GPU's default rounds to 10 bits.
+# Distances are compared to 1e-5, and a GPU's default rounds to 10 bits.
 HIGHEST = 'highest'
 
 
 def length(f_D: Float[Array, ' D']) -> Float[Array, '']:
-  """|f_D|."""
+  """Returns |f_D|."""
   largest, scaled_D = _scaled(f_D)
   return largest * jnp.linalg.norm(scaled_D)
 
 
 def unit(f_D: Float[Array, ' D']) -> Float[Array, ' D']:
-  """f_D / |f_D|; zero stays zero."""
+  """Returns f_D / |f_D|; zero stays zero."""
   _, scaled_D = _scaled(f_D)
   norm = jnp.linalg.norm(scaled_D)
   return scaled_D / jnp.where(norm == 0, 1, norm)
 
 
 def _scaled(f_D: Float[Array, ' D']) -> tuple[Array, Array]:
-  """The largest entry, and f_D by it: squares of tiny gradients underflow."""
+  """Returns (largest entry, f_D by it): squares of tiny gradients underflow."""
   largest = jnp.max(jnp.abs(f_D))
   return largest, f_D / jnp.where(largest == 0, 1, largest)
 
@@ -40,8 +40,8 @@ def cosine(f: Mapping[str, Array], g: Mapping[str, Array]) -> Float[Array, '']:
   tensor that one of the two lacks, whose vector is zero, has distance 1.
 
   Args:
-    f: unit vectors by tensor.
-    g: the other's.
+    f: one architecture's unit vectors by tensor.
+    g: the other architecture's.
   """
   return jnp.mean(
     jnp.stack(
@@ -53,7 +53,7 @@ def cosine(f: Mapping[str, Array], g: Mapping[str, Array]) -> Float[Array, '']:
 def cosine_of_both(
   f: Mapping[str, Array], g: Mapping[str, Array]
 ) -> Float[Array, '']:
-  """As `cosine`, the mean over tensors that both have; 1 where none is."""
+  """Mean of 1 - cos(f, g) over the tensors that both have; 1 where none is."""
   total, count = jnp.zeros(()), jnp.zeros(())
   for name, f_D in f.items():
     g_D = g[name]
@@ -94,16 +94,16 @@ def u_centred_gram(x_BxD: Float[Array, 'B D']) -> Float[Array, 'B B']:
 
 
 def euclidean(f: Any, g: Any) -> Float[Array, '']:
-  """|f - g|, of outputs: see `features.Outputs`."""
+  """|f - g| of two architectures' outputs: see `features.Outputs`."""
   return jnp.sqrt(jnp.square(f['outputs'] - g['outputs']).sum())
 
 
 def divergence(f: Any, g: Any) -> Float[Array, '']:
-  """(KL(p, q) + KL(q, p)) / 2, the mean over images; in nats.
+  """Mean over images of (KL(p, q) + KL(q, p)) / 2, in nats.
 
   Args:
-    f: log-probabilities logp_BxK under 'outputs'.
-    g: the other's.
+    f: one architecture's log-probabilities logp_BxK under 'outputs'.
+    g: the other architecture's.
   """
   logp_BxK, logq_BxK = f['outputs'], g['outputs']
   difference_BxK = jnp.exp(logp_BxK) - jnp.exp(logq_BxK)

@@ -1,23 +1,26 @@
-"""The density of every architecture of a space, as one call."""
+"""Densities of all architectures in one call, and the files that hold them."""
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas import processes, progress, runs, spread, strict_json
+from jaxnas.config import run_files
 from jaxnas.density import estimators, pairs
 from jaxnas.density.features import Readout, read
 from jaxnas.density.measures import Measure
 from jaxnas.density.streaming import (
   NotFinite,
   check_finite,
+  in_memory,
   mean_cosine_distance,
 )
+from jaxnas.runtime import devices, files, processes, progress, words
+from jaxnas.runtime.devices import Chunk
 
 
 class Density(NamedTuple):
@@ -25,22 +28,25 @@ class Density(NamedTuple):
 
   archs_AxE: Int[np.ndarray, 'A E']
   alpha_A: Float[np.ndarray, ' A']
+  distance_P: Float[np.ndarray, ' P'] | None = None
+  """Distances of every two architectures, in scipy's condensed form; None where
+  they were not all compared."""
 
 
-class Subject(NamedTuple):
-  """A supernet at some weights, and the images that it is looked at with."""
+class Snapshot(NamedTuple):
+  """A supernet at some weights, and the held-out images that it sees."""
 
   net: Any
   params: Any
   archs_AxE: Int[np.ndarray, 'A E']
   """Every architecture that counts, as the net takes it."""
   images: Sequence[Float[Array, 'B H W C']]
-  """Prepared held-out batches of equal size, the same for all."""
+  """Prepared held-out batches of equal size, the same for every arch."""
   labels: Sequence[Int[Array, ' B']]
 
 
 def estimate(
-  subject: Subject,
+  snapshot: Snapshot,
   measure: Measure,
   estimator: str = 'inverse_mean_distance',
   *,
@@ -49,39 +55,46 @@ def estimate(
   poll: Callable[[], None] = lambda: None,
   features: pairs.Features | None = None,
 ) -> Density:
-  """Densities of the subject's architectures.
+  """Returns the density of every architecture of a snapshot.
 
   Cosine distances under 'inverse_mean_distance' take O(A D) time, and O(D)
   memory where features are computed twice; all else compares pairs, in
   O(A^2 D).
 
   Args:
-    subject: what is compared.
-    measure: how, from `measures`.
+    snapshot: the supernet, its architectures and held-out images.
+    measure: compares two architectures; from `measures`.
     estimator: 'inverse_mean_distance' or 'kde'.
     bandwidth: of 'kde'; None: the median rule.
     memory_gb: features beyond this are computed twice, or refused where pairs
       are compared.
-    poll: called before each block; may raise.
-    features: from `gather`, where they are at hand; then pairs are compared.
+    poll: called before each chunk or block of pairs; may raise.
+    features: from `gather`, where they are at hand.
 
   Raises:
     ValueError: features of all architectures exceed the memory and are needed.
-    FloatingPointError: a feature is not finite; says of which architecture.
+    FloatingPointError: a feature is not finite; names its architecture.
   """
-  archs_AxE, readout = subject.archs_AxE, measure.read
-  if readout and streams(measure, estimator) and features is None:
-    with naming(subject):
-      distance_A = mean_cosine_distance(
-        lambda: blocks(subject, readout, memory_gb, poll),
-        len(archs_AxE),
-        memory_bytes=memory_gb * 1e9,
-      )
+  archs_AxE, readout = snapshot.archs_AxE, measure.read
+  if readout and streams(measure, estimator):
+    with naming(snapshot):
+      if features is None:
+        distance_A = mean_cosine_distance(
+          lambda: chunks(snapshot, readout, memory_gb, poll),
+          len(archs_AxE),
+          memory_bytes=memory_gb * 1e9,
+        )
+      else:
+        distance_A = mean_cosine_distance(
+          lambda: polled(in_memory(features), poll),
+          len(archs_AxE),
+          memory_bytes=0.0,
+        )
     return Density(
       archs_AxE, estimators.level(estimators.inverse_of(distance_A))
     )
   if features is None:
-    features = gather(subject, measure, memory_gb=memory_gb, poll=poll)
+    features = gather(snapshot, measure, memory_gb=memory_gb, poll=poll)
   if estimator == 'kde':
     alpha_A = estimators.kernel_density(
       measure.distance, measure.squared, features, bandwidth, poll=poll
@@ -93,71 +106,96 @@ def estimate(
   return Density(archs_AxE, estimators.level(alpha_A))
 
 
-def blocks(
-  subject: Subject,
+def chunks(
+  snapshot: Snapshot,
   readout: Readout,
   memory_gb: float,
   poll: Callable[[], None] = lambda: None,
 ) -> Any:
-  """Features of the subject, block by block, with a bar."""
+  """Yields the snapshot's features chunk by chunk, and shows a bar."""
   return progress.track(
-    # A small part: blocks follow each other, and must not add up to memory
+    # A small part: chunks follow each other, and must not add up to memory
     # that one architecture's gradient would not need.
-    read(*subject, readout, block_bytes=memory_gb * 1e9 / 32),
+    read(*snapshot, readout, chunk_bytes=memory_gb * 1e9 / 32),
     'density',
-    len(subject.archs_AxE),
+    len(snapshot.archs_AxE),
     poll,
-    size=lambda block: int(block.real_C.sum()),
+    size=lambda chunk: int(chunk.real_C.sum()),
   )
 
 
+def polled(items: Iterable[Chunk], poll: Callable[[], None]) -> Iterator[Chunk]:
+  """Yields the items, and calls `poll` before each; it may raise."""
+  for item in items:
+    poll()
+    yield item
+
+
 def gather(
-  subject: Subject,
+  snapshot: Snapshot,
   measure: Measure,
   *,
   memory_gb: float = 2.0,
   poll: Callable[[], None] = lambda: None,
+  spool: Path | None = None,
 ) -> dict[str, np.ndarray]:
-  """All features by name, architectures along the first axis.
+  """Returns all features by name, architectures along the first axis.
 
-  Raises ValueError where they exceed the memory, FloatingPointError where one
-  is not finite.
+  Args:
+    snapshot: the supernet, its architectures and held-out images.
+    measure: compares two architectures; from `measures`.
+    memory_gb: what they may take.
+    poll: called before each chunk; may raise.
+    spool: a folder on whose disk they lie where they exceed the memory, until
+      nobody reads them any more.
+
+  Raises ValueError where they exceed the memory and there is no such folder,
+  FloatingPointError where one is not finite.
   """
-  archs_AxE = subject.archs_AxE
+  archs_AxE = snapshot.archs_AxE
   if measure.read is None:
-    return {'arch': archs_AxE[:, : subject.net.space.positions]}
+    return {'arch': archs_AxE[:, : snapshot.net.space.positions]}
   count = len(archs_AxE)
-  check_memory(
-    feature_bytes(
-      measure,
-      subject.net,
-      subject.params,
-      count,
-      len(subject.images),
-      len(subject.images[0]),
-    ),
-    memory_gb,
+  size = feature_bytes(
+    measure,
+    snapshot.net,
+    snapshot.params,
+    count,
+    len(snapshot.images),
+    len(snapshot.images[0]),
   )
+  if spool is None:
+    check_memory(size, memory_gb)
+
+  def empty(shape, dtype) -> np.ndarray:
+    if size <= memory_gb * 1e9:
+      return np.empty(shape, dtype)
+    # Without a name, its space is free again as soon as the array is.
+    with tempfile.TemporaryFile(dir=spool) as file:
+      return np.memmap(file, dtype, 'w+', shape=shape)
+
   out: dict[str, np.ndarray] = {}
-  for block in spread.one_late(blocks(subject, measure.read, memory_gb, poll)):
-    with naming(subject):
-      check_finite(block)
-    values = processes.fetch(block.values)
+  for chunk in devices.one_late(
+    chunks(snapshot, measure.read, memory_gb, poll)
+  ):
+    with naming(snapshot):
+      check_finite(chunk)
+    values = processes.fetch(chunk.values)
     for name, f_Cx in values.items():
       if name not in out:
-        out[name] = np.empty((count, *f_Cx.shape[1:]), f_Cx.dtype)
-      out[name][block.indices_C[block.real_C]] = f_Cx[block.real_C]
+        out[name] = empty((count, *f_Cx.shape[1:]), f_Cx.dtype)
+      out[name][chunk.indices_C[chunk.real_C]] = f_Cx[chunk.real_C]
   return out
 
 
 @contextlib.contextmanager
-def naming(subject: Subject) -> Iterator[None]:
-  """Features that are not finite are told by their architecture's name."""
+def naming(snapshot: Snapshot) -> Iterator[None]:
+  """Turns `NotFinite` into an error that names the architecture."""
   try:
     yield
   except NotFinite as error:
-    space = subject.net.space
-    arch_E = subject.archs_AxE[error.index][: space.positions]
+    space = snapshot.net.space
+    arch_E = snapshot.archs_AxE[error.index][: space.positions]
     raise FloatingPointError(
       f'the features of architecture {space.format(arch_E)} are not finite.'
     ) from error
@@ -166,7 +204,7 @@ def naming(subject: Subject) -> Iterator[None]:
 def feature_bytes(
   measure: Measure, net: Any, params: Any, archs: int, batches: int, batch: int
 ) -> int:
-  """Of all architectures' features together."""
+  """Returns how many bytes the features of all architectures take."""
   if measure.read is None:
     return 0
   floats = measure.read.floats(params, batches, batch, net.space.classes)
@@ -174,7 +212,7 @@ def feature_bytes(
 
 
 def streams(measure: Measure, estimator: str) -> bool:
-  """Whether mean distances take linear time, without pairs."""
+  """Returns True where mean distances take linear time, without pairs."""
   return measure.linear and estimator == 'inverse_mean_distance'
 
 
@@ -193,47 +231,48 @@ def check_memory(size: int, memory_gb: float) -> None:
 def save(
   density: Density, file: Path, facts: Mapping[str, Any] | None = None
 ) -> None:
-  """With `facts`, JSON values that say where it comes from."""
-  text = json.dumps(facts or {})
-  runs.write_npz(file, {**density._asdict(), 'facts': np.array(text)})
+  """Writes a density to a file; `load` and `read_file` read it.
+
+  Args:
+    density: of any architectures.
+    file: an npz file.
+    facts: JSON values that say what the density was made of.
+  """
+  arrays = {
+    name: value
+    for name, value in density._asdict().items()
+    if value is not None
+  }
+  files.write_npz(file, arrays, facts or {})
 
 
 def load(file: Path, archs_AxE: Int[np.ndarray, 'A E']) -> Density:
-  """Raises ValueError where it is not a density of just these archs."""
+  """Reads a density. Raises ValueError where it is not of just these archs."""
   density, _ = read_file(file)
   if not np.array_equal(density.archs_AxE, archs_AxE):
     raise ValueError(
-      f'{file} holds densities of {len(density.archs_AxE)} architectures of '
+      f'{file} holds densities of '
+      f'{words.counted(len(density.archs_AxE), "architecture")} of '
       f'another space or order; {len(archs_AxE)} are needed.'
     )
   return density
 
 
-def read_file(file: Path) -> tuple[Density, dict[str, Any]]:
-  """A density and its facts.
+def read_file(
+  file: Path, facts: Mapping[str, Any] | None = None
+) -> tuple[Density, dict[str, Any]]:
+  """Reads a density, and what it was made of.
 
-  Raises Damaged where it is no density of any architectures.
+  Raises Damaged where the file holds no density, or was made of something else
+  than `facts` say.
   """
-  arrays = runs.read_npz(file)
-  if missing := {*Density._fields} - {*arrays}:
-    raise runs.Damaged(f'{file} is no saved density: it lacks {min(missing)}.')
-  density = Density(*(arrays[name] for name in Density._fields))
-  archs_AxE, alpha_A = density
-  if archs_AxE.ndim != 2 or archs_AxE.dtype.kind not in 'iu':
-    raise runs.Damaged(
-      f'{file}: archs_AxE is {archs_AxE.dtype} of shape {archs_AxE.shape}; it '
-      'must be integers of shape (A, E).'
-    )
-  if (
-    alpha_A.shape != archs_AxE.shape[:1]
-    or alpha_A.dtype.kind != 'f'
-    or not np.isfinite(alpha_A).all()
+  arrays, found = files.read_arrays(file, run_files.DENSITY, facts)
+  density = Density(**arrays)
+  if not np.isfinite(density.alpha_A).all():
+    raise files.not_so(file, 'alpha_A is not one finite number an arch')
+  count = len(density.alpha_A)
+  if density.distance_P is not None and (
+    len(density.distance_P) != count * (count - 1) // 2
   ):
-    raise runs.Damaged(f'{file}: alpha_A must be one finite number an arch.')
-  try:
-    facts = strict_json.loads(str(arrays.get('facts', '{}')))
-  except ValueError as error:
-    raise runs.Damaged(f'{file}: facts are no JSON: {error}') from error
-  if not isinstance(facts, dict):
-    raise runs.Damaged(f'{file}: facts are {facts!r:.40}, no object.')
-  return density, facts
+    raise files.not_so(file, f'distance_P is not of every two of {count} archs')
+  return density, found

@@ -1,8 +1,8 @@
-"""What architectures are compared by, on the same held-out images for all.
+"""Features by which architectures are compared, on the same held-out images.
 
 A readout is data that can be called: (forward, params, inputs, labels) ->
 features of one architecture, by name. `forward` takes variables and a batch;
-`inputs` are batches of images, or what the head receives of them.
+`inputs` are batches of images, or the maps that the head receives of them.
 """
 
 import dataclasses
@@ -18,16 +18,17 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
-from jaxnas import spread
 from jaxnas.density.distances import centred_gram, u_centred_gram, unit
-from jaxnas.spread import Block
-from jaxnas.walk import leaves
+from jaxnas.nn.walk import leaves
+from jaxnas.runtime import devices
+from jaxnas.runtime.cache import per_net
+from jaxnas.runtime.devices import Chunk
 
 Features = Mapping[str, Float[Array, '...']]
 Forward = Callable[[Any, Array], Array]
 Batches = tuple[Array, ...]
 
-# Architectures that a device takes in one call, where their features are small.
+# Architectures that a device reads in one call, where features are small.
 PER_DEVICE = 16
 
 
@@ -37,15 +38,15 @@ class Gradients:
 
   tensors: tuple[str, ...]
   combine: str = 'mean'
-  """'concatenate' makes one vector of all."""
+  """'mean' keeps a vector for each tensor, 'concatenate' makes one of all."""
 
   @property
   def places(self) -> tuple[str, ...]:
-    """Where in the net it reads."""
+    """Names of the places in the net that are read."""
     return self.tensors
 
   def floats(self, params: Any, batches: int, batch: int, classes: int) -> int:
-    """Numbers that one architecture's features have."""
+    """Returns how many numbers one architecture's features have."""
     del batches, batch, classes
     by_name: dict[str, Any] = flatten_dict(params, sep='/')
     return sum(by_name[name].size for name in self.tensors)
@@ -76,7 +77,7 @@ class Gradients:
 
 
 def unit_gradients(gradient: Mapping[str, Array], combine: str) -> Features:
-  """Flat unit vectors by tensor, or one of all; zero stays zero."""
+  """Returns flat unit vectors by tensor, or one of all; zero stays zero."""
   flat = {name: jnp.ravel(leaf) for name, leaf in gradient.items()}
   if combine == 'concatenate':
     flat = {'all': jnp.concatenate(list(flat.values()))}
@@ -85,7 +86,7 @@ def unit_gradients(gradient: Mapping[str, Array], combine: str) -> Features:
 
 @dataclasses.dataclass(frozen=True)
 class Activations:
-  """Centred Gram matrices of what layers receive, as unit vectors.
+  """Centred Gram matrices of the inputs of layers, as unit vectors.
 
   The cosine of two such vectors is their linear CKA, so that mean distances
   take linear time here too.
@@ -96,11 +97,11 @@ class Activations:
 
   @property
   def places(self) -> tuple[str, ...]:
-    """Where in the net it reads."""
+    """Names of the places in the net that are read."""
     return tuple(f'{name}/' for name in self.layers)
 
   def floats(self, params: Any, batches: int, batch: int, classes: int) -> int:
-    """Numbers that one architecture's features have."""
+    """Returns how many numbers one architecture's features have."""
     del params, classes
     images = batches * batch
     return len(self.layers) * images * (batch if self.unbiased else images)
@@ -136,9 +137,9 @@ class Activations:
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-  """What the net says of each image: outputs_BxK.
+  """Probabilities that the net gives to the classes of each image.
 
-  That outputs are compared as probabilities is inferred.
+  The paper leaves open how outputs are compared; as probabilities is inferred.
   """
 
   form: str = 'l2'
@@ -148,7 +149,7 @@ class Outputs:
   places: tuple[str, ...] = ('head/',)
 
   def floats(self, params: Any, batches: int, batch: int, classes: int) -> int:
-    """Numbers that one architecture's features have."""
+    """Returns how many numbers one architecture's features have."""
     del params
     return batches * batch * classes
 
@@ -180,27 +181,27 @@ def read(
   labels: Sequence[Int[Array, ' B']],
   readout: Readout,
   *,
-  block_bytes: float = 1e9,
-) -> Iterator[Block]:
-  """Yields the features of every architecture, in blocks over the devices.
+  chunk_bytes: float = 1e9,
+) -> Iterator[Chunk]:
+  """Yields the features of every architecture, in chunks over the devices.
 
-  What lies behind the last choice of a sequential net needs no backward pass
-  through the choices, and architectures that start alike share the forward
-  pass. Elsewhere one compiled program loops over the architectures of a
-  block.
+  Features from behind the last choice of a sequential net need no backward
+  pass through the choices, and architectures that start alike share the
+  forward pass. For others one compiled program loops over the architectures
+  of a chunk.
 
   Args:
     net: a supernet.
     params: its shared weights.
     archs_AxE: any architectures.
     images: prepared held-out batches of equal size, the same for all.
-    labels: theirs.
-    readout: what to read.
-    block_bytes: features of a block take no more, where that is possible.
+    labels: of the images.
+    readout: reads the features of one architecture.
+    chunk_bytes: features of a chunk take no more, where that is possible.
   """
   of_arch, of_leaf = _programs(net, readout)
-  params = spread.everywhere(params)
-  images, labels = spread.everywhere((tuple(images), tuple(labels)))
+  params = devices.everywhere(params)
+  images, labels = devices.everywhere((tuple(images), tuple(labels)))
   if in_head(net, readout):
     visit = leaves(net, of_leaf)
     yield from visit({'params': params}, labels, archs_AxE, images)
@@ -208,29 +209,29 @@ def read(
   size = 4 * readout.floats(
     params, len(images), len(images[0]), net.space.classes
   )
-  fitting = int(block_bytes // (size * spread.devices().size))
-  for indices_C, real_C in spread.blocks(
+  fitting = int(chunk_bytes // (size * devices.devices().size))
+  for indices_C, real_C in devices.chunks(
     len(archs_AxE), min(max(fitting, 1), PER_DEVICE)
   ):
     values = of_arch((params, images, labels), archs_AxE[indices_C])
-    yield Block(indices_C, real_C, values)
+    yield Chunk(indices_C, real_C, values)
 
 
 def in_head(net: Any, readout: Readout) -> bool:
-  """Whether all that is read stands behind the last choice of a chain."""
+  """Returns True where all that is read stands behind a chain's last choice."""
   return net.sequential and all(
     place.startswith('head/') for place in readout.places
   )
 
 
-@functools.cache
+@per_net
 def _programs(
   net: Any, readout: Readout
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-  """Reads through the whole net, and through its head alone.
+  """Returns programs that read through the whole net and through its head.
 
-  Compiled once a net, though features beyond the memory are computed twice
-  and densities may be refreshed.
+  They are kept, as features beyond the memory are computed twice and densities
+  may be refreshed.
   """
 
   def of_arch(shared, arch_E):
@@ -242,4 +243,4 @@ def _programs(
     forward = functools.partial(net.apply, method='head')
     return readout(forward, variables['params'], features, labels)
 
-  return spread.over_archs(of_arch), of_leaf
+  return devices.over_archs(of_arch), of_leaf

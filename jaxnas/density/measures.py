@@ -1,4 +1,4 @@
-"""What a density compares: gradients, representations, outputs, encodings."""
+"""Measures of distance: gradients, representations, outputs, encodings."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,22 +6,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas.density import distances, tensors
+from jaxnas.density import distances
 from jaxnas.density.features import Activations, Gradients, Outputs, Readout
+from jaxnas.density.tensors import select
 
 
 class Measure(NamedTuple):
-  """How two architectures are compared."""
+  """The features of architectures, and a distance between two of them."""
 
   read: Readout | None
-  """What of the supernet; None: the arch itself."""
+  """Reads features from the supernet; None: the arch itself is compared."""
   distance: Callable[[Any, Any], Any]
   """Between two architectures' features."""
   squared: Callable[[np.ndarray], np.ndarray]
   """Distances -> squared distances between points, for a kernel."""
   linear: bool
-  """Whether the distance is a mean of 1 - cos between unit vectors, whose
-  mean over architectures takes linear time."""
+  """True where the distance is a mean of 1 - cos between unit vectors; its
+  mean over architectures then takes linear time."""
 
 
 def gradient(
@@ -29,7 +30,7 @@ def gradient(
   params: Any,
   archs_AxE: Int[np.ndarray, 'A E'],
   *,
-  tensor_set: str | None = None,
+  tensors: str | None = None,
   combine: str = 'mean',
   absent: str = 'zero',
 ) -> Measure:
@@ -39,14 +40,14 @@ def gradient(
     net: a supernet.
     params: its shared weights, or their shapes.
     archs_AxE: the architectures compared.
-    tensor_set: as in `tensors.select`.
+    tensors: a set of them, as in `tensors.select`; None: the default.
     combine: 'mean' of the tensors' distances, or 'concatenate' them to one.
     absent: a tensor that one of two lacks has distance 1 ('zero'), or is left
       out of their mean ('skip'), which needs pairs.
 
-  Raises ValueError where `tensor_set` matches nothing.
+  Raises ValueError where `tensors` matches nothing.
   """
-  names = tensors.select(net, params, archs_AxE, tensor_set)
+  names = select(net, params, archs_AxE, tensors)
   skips = absent == 'skip'
   return Measure(
     Gradients(names, combine),
@@ -59,11 +60,11 @@ def gradient(
 def representational(
   net: Any, *, layers: str | None = None, unbiased: bool = False
 ) -> Measure:
-  """1 - linear CKA of what layers receive, the mean over layers.
+  """1 - linear CKA of the inputs of layers, the mean over layers.
 
   Args:
     net: a supernet; its `layers` are those that can be read.
-    layers: some of them, separated by commas; None: the last.
+    layers: names of such layers, separated by commas; None: the last.
     unbiased: estimate HSIC without bias, minibatch by minibatch.
 
   Raises ValueError naming the layers where one is none of them.
@@ -96,8 +97,11 @@ def encoding() -> Measure:
 
 
 def twice(distance: np.ndarray) -> np.ndarray:
-  """Squared distance of unit vectors from 1 - cos, of one-hot encodings from
-  Hamming distance, and to second order of distributions from divergence."""
+  """Turns a distance into a squared distance between points.
+
+  It is exact for unit vectors and 1 - cos, for one-hot encodings and Hamming
+  distance, and of second order for distributions and divergence.
+  """
   return 2 * distance
 
 

@@ -1,4 +1,4 @@
-"""All pairs of architectures, block by block.
+"""Distances of all pairs of architectures, block by block.
 
 No array over all pairs is made, and nothing on the device is larger than two
 blocks of features and their distances.
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas import progress
+from jaxnas.runtime import progress
 
 Distance = Callable[[Any, Any], Float[Array, '']]
 Features = Mapping[str, np.ndarray]
@@ -36,7 +36,7 @@ def blocks(
   Distances are symmetric. That of an architecture to itself is exactly zero.
 
   Args:
-    distance: of one pair, from `distances`.
+    distance: between two architectures' features, from `distances`.
     features: by name, with the architectures along the first axis.
     block: architectures on each side.
     poll: called before each block; may raise.
@@ -76,7 +76,7 @@ def sums(
   block: int = BLOCK,
   poll: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, ' A']:
-  """Sum over all architectures, itself included, of `of(distance)`."""
+  """Sums `of(distance)` over all architectures, the one itself included."""
   count = len(next(iter(features.values())))
   sum_A = np.zeros(count)
   for rows, columns, distance_BxC in blocks(distance, features, block, poll):
@@ -94,10 +94,21 @@ def matrix(
   block: int = BLOCK,
   poll: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, 'A A']:
-  """Every distance, for spaces small enough to look at."""
+  """Returns every distance, for spaces small enough to look at."""
   count = len(next(iter(features.values())))
   distance_AxA = np.zeros((count, count), np.float32)
   for rows, columns, distance_BxC in blocks(distance, features, block, poll):
     distance_AxA[rows, columns] = distance_BxC
     distance_AxA[columns, rows] = distance_BxC.T
   return distance_AxA
+
+
+def condensed(
+  distance: Distance,
+  features: Features,
+  *,
+  poll: Callable[[], None] = lambda: None,
+) -> Float[np.ndarray, ' P']:
+  """Returns the upper triangle of `matrix`, row by row, as scipy has it."""
+  distance_AxA = matrix(distance, features, poll=poll)
+  return distance_AxA[np.triu_indices(len(distance_AxA), 1)]

@@ -1,4 +1,4 @@
-"""Which weight tensors' gradients are compared."""
+"""Selection of the weight tensors whose gradients are compared."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from jaxnas.nn.layers import WEIGHT
 def select(
   net: Any, params: Any, archs_AxE: Any, tensors: str | None
 ) -> tuple[str, ...]:
-  """Names ('/'-joined paths) of the weight tensors that are compared.
+  """Returns names ('/'-joined paths) of the weight tensors to compare.
 
   Args:
     net: a supernet; its `tensor_sets` name sets of its own.
@@ -56,9 +56,9 @@ def select(
 
 
 def used_by_all(net: Any, params: Any, archs_AxE: Any) -> set[str]:
-  """Names of the parameters that every architecture trains."""
+  """Returns names of the parameters that every architecture trains."""
   everywhere = jax.tree.map(
-    # Some of a mixture's members use a leaf, not all.
+    # A leaf of a mixture counts as used where any member uses its own.
     lambda *leaves: np.all([np.any(leaf) for leaf in leaves]),
     *(net.used(params, arch_E) for arch_E in extremes(archs_AxE)),
   )
@@ -67,7 +67,7 @@ def used_by_all(net: Any, params: Any, archs_AxE: Any) -> set[str]:
 
 
 def extremes(archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, 'M E']:
-  """A few architectures that use every op of every position between them."""
+  """Picks a few architectures that together use every op of every position."""
   keep = {
     int(np.argmax(archs_AxE[:, e] == op))
     for e in range(archs_AxE.shape[1])

@@ -8,13 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnas.nn import middle, pooling
-from jaxnas.nn.layers import (
-  Conv,
-  Depthwise,
-  Linear,
-  Norm,
-  Pointwise,
-)
+from jaxnas.nn.layers import Conv, Depthwise, Linear, Norm, Pointwise
 from jaxnas.nn.maps import Layout, Map
 
 MakeNorm = Callable[..., Norm]
@@ -60,21 +54,21 @@ class InvertedResidual(nn.Module):
   def __call__(self, x: Map, train: bool) -> Map:
     inputs = x.shape[self.layout.index('C')]
     place: dict[str, Any] = {'layout': self.layout, 'dtype': self.dtype}
-    y, before = x, None
+    expanding = None
     if self.expansion > 1:
-      y = Pointwise(inputs * self.expansion, name='expand', **place)(y)
-      before = self.norm(name='expand_norm')
+      expand = Pointwise(inputs * self.expansion, name='expand', **place)
+      expanding = expand, self.norm(name='expand_norm')
     layers = middle.Middle(
-      before,
+      expanding,
       Depthwise(self.kernel, self.stride, name='depthwise', **place),
       self.norm(name='depthwise_norm'),
       self.activation,
     )
     project = Pointwise(self.features, name='project', **place)
     if self.squeeze is None:
-      y = middle.projected(layers, project, y, train)
+      y = middle.projected(layers, project, x, train)
     else:
-      y = middle.run(layers, y, train)
+      y = middle.run(layers, x, train)
       y = SqueezeExcite(self.squeeze, self.layout, name='squeeze')(y)
       y = project(y)
     y = self.norm(name='project_norm')(y, train)
@@ -99,7 +93,7 @@ class SqueezeExcite(nn.Module):
       gate = gate_BxC[:, None, None, :]
     else:
       gate = gate_BxC.T[:, None, None, :]
-    # As wide as the gate: its gradient is a sum over the map.
+    # The gate is as wide: its gradient is a sum over the map.
     return (x.astype(gate.dtype) * gate).astype(x.dtype)
 
 
@@ -129,7 +123,7 @@ class BasicBlock(nn.Module):
     y = Conv(self.features, stride=self.stride, dtype=self.dtype, name='conv1')(
       y
     )
-    y = jax.nn.relu(self.norm(name='norm1')(y, train))
+    y = self.norm(name='norm1')(y, train, 'relu')
     y = Conv(self.features, dtype=self.dtype, name='conv2')(y)
     y = self.norm(name='norm2')(y, train)
     y = y + self.shortcut(name='shortcut')(x, train)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from jaxnas.nn import packed
+from jaxnas.nn import residuals
 from jaxnas.nn.maps import Map
 
 # The collection of running statistics.
@@ -83,7 +83,7 @@ def switch(
     return run
 
   variables = {part.name: dict(part.variables) for part in parts}
-  out, statistics = packed.switch(
+  out, statistics = residuals.switch(
     index, [*map(of_variables, branches)], variables, *operands
   )
   if module.is_mutable_collection(STATISTICS):
@@ -103,7 +103,7 @@ def loop(choices: Sequence[Choice], x: Map, ops_E: Arch, train: bool) -> Map:
     choices: with the same candidates on maps of one shape.
     x: what the first receives.
     ops_E: one of each, traced.
-    train: as of a choice.
+    train: batch normalisation moves its running statistics.
   """
   if choices[0].is_initializing():
     for choice, op in zip(choices, ops_E, strict=True):
@@ -130,7 +130,7 @@ def loop(choices: Sequence[Choice], x: Map, ops_E: Arch, train: bool) -> Map:
 
 
 def position_and_op(names: Sequence[str]) -> tuple[int, int] | None:
-  """Of the choice that a parameter belongs to, from its path; None: of none."""
+  """Reads (position, op) from a parameter's path; None outside of choices."""
   for above, below in itertools.pairwise(names):
     if above.startswith('position_') and below.startswith('op_'):
       return int(above.rpartition('_')[2]), int(below.rpartition('_')[2])
@@ -138,7 +138,7 @@ def position_and_op(names: Sequence[str]) -> tuple[int, int] | None:
 
 
 def used_by_choices(params: Any, arch_E: Arch) -> Any:
-  """Booleans by leaf: which parameters an architecture trains.
+  """Booleans by leaf: True for parameters that an architecture trains.
 
   Leaves under position_<e>/op_<o> are used where arch_E[e] == o, all others
   always.

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from jaxnas import streams
+from jaxnas.runtime.rng import generator
 
 
 @struct.dataclass
@@ -73,9 +73,15 @@ def draw(laws: Any, seed: int) -> dict[str, Any]:
     seed: of the experiment.
   """
 
-  def value(path: Any, law: Uniform) -> Float[Array, '...']:
+  def value(path: Any, law: Any) -> Float[Array, '...']:
+    if not isinstance(law, Uniform):
+      name = '/'.join(key.key for key in path)
+      raise ValueError(
+        f'{name} has an initialiser of Flax; its layer needs one of '
+        'jaxnas.nn.initial, as the layers of jaxnas.nn.layers have.'
+      )
     where = zlib.crc32('/'.join(key.key for key in path).encode())
-    rng = streams.rng(seed, 'init', where)
+    rng = generator(seed, 'init', where)
     numbers = rng.uniform(law.low, law.high, law.value.shape)
     return jnp.asarray(numbers, jnp.float32)
 

@@ -8,23 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxnas.nn import convolutions, maps
+from jaxnas.nn import convolutions, maps, normalising, pooling, target
 from jaxnas.nn.initial import constant, torch_uniform
 from jaxnas.nn.maps import Layout, Map
-from jaxnas.nn.packed import keep
+from jaxnas.nn.residuals import keep
 
-# What convolutions and linear layers multiply by; other parameters are
+# Name of the weights of convolutions and linear layers; other parameters are
 # biases, or the scales of normalisation.
 WEIGHT = 'kernel'
 
 # PyTorch's default share of a batch in running statistics.
 MOMENTUM = 0.1
-
-ACTIVATIONS = {
-  'relu': jax.nn.relu,
-  'relu6': jax.nn.relu6,
-  'hard_swish': jax.nn.hard_swish,
-}
 
 
 class Conv(nn.Module):
@@ -106,7 +100,7 @@ class Depthwise(nn.Module):
 
 
 class Linear(nn.Module):
-  """With bias."""
+  """Linear layer with a bias."""
 
   features: int
 
@@ -122,14 +116,14 @@ class Groups:
   """Equal parts of a batch, one after the other, each normalised alone."""
 
   count: int = 1
-  """Of the images at hand."""
+  """Number of parts of the images at hand."""
   axis: str | None = None
-  """Of a mesh, where a part lies on all devices along it: they exchange
-  statistics, and so must all run the same layers."""
+  """Axis of a mesh along which a part lies on all devices. They exchange
+  statistics, and so all must run the same layers."""
 
 
 class Terms(NamedTuple):
-  """Of a normalisation; None: it has none."""
+  """Parameters and variables of a normalisation; None where it has none."""
 
   affine: tuple[Float[Array, ' C'], Float[Array, ' C']] | None
   """A gain and a bias a channel."""
@@ -161,7 +155,7 @@ class Norm(nn.Module):
 
   @nn.compact
   def terms(self, channels: int) -> Terms:
-    """Its parameters and variables, for who normalises by other means."""
+    """Returns its parameters and variables, for code that normalises itself."""
     affine = running = None
     if self.affine:
       affine = (
@@ -176,7 +170,7 @@ class Norm(nn.Module):
     return Terms(affine, running)
 
   def by_batch(self, train: bool) -> bool:
-    """Whether statistics are the batch's own, not running ones."""
+    """Returns True where statistics are the batch's own, not running ones."""
     return train or self.momentum is None
 
   def remember(
@@ -185,9 +179,9 @@ class Norm(nn.Module):
     """Moves running statistics, if any, towards a batch's.
 
     Args:
-      mean_C: of the batch.
-      var_C: of the batch, biased.
-      count: values that each is of.
+      mean_C: the batch's mean.
+      var_C: the batch's variance, biased.
+      count: number of values that each is computed from.
     """
     _, running = self.terms(len(mean_C))
     if running is None or self.is_initializing():
@@ -197,7 +191,30 @@ class Norm(nn.Module):
     means.value += self.momentum * (mean_C - means.value)
     variances.value += self.momentum * (unbiased_C - variances.value)
 
-  def __call__(self, x: Map, train: bool) -> Map:
+  def __call__(self, x: Map, train: bool, activation: str | None = None) -> Map:
+    """Normalises; `activation` names what follows, None for nothing."""
+    shape = x.shape
+    x, scale, shift = self._scaling(x, train)
+    if target.backend() != 'cpu':
+      y = normalising.scaled(x, scale, shift, activation)
+      return y.reshape(shape).astype(self.dtype)
+    y = (x * scale + shift).reshape(shape).astype(self.dtype)
+    return normalising.activate(y, activation)
+
+  def averaged(self, x: Map, train: bool) -> Float[Array, 'B C']:
+    """Normalises, applies ReLU, and averages over height and width."""
+    if target.backend() == 'cpu' or self.layout != 'NHWC':
+      return pooling.mean_of_map(self(x, train, 'relu'), self.layout)
+    batch, *_, channels = x.shape
+    return normalising.averaged(*self._scaling(x, train)).reshape(
+      batch, channels
+    )
+
+  def _scaling(self, x: Map, train: bool) -> tuple[Array, Array, Array]:
+    """Returns a map, at least in float32, and its scale and shift.
+
+    The batch has an axis before it for groups, if there are several.
+    """
     shape, axis = x.shape, self.layout.index('C')
     channels, groups = shape[axis], self.groups.count
     x = x.astype(maps.at_least_float32(x.dtype))
@@ -213,8 +230,11 @@ class Norm(nn.Module):
     if frozen:
       mean, var = (jnp.expand_dims(each.value, others) for each in frozen)
     else:
-      mean = jnp.mean(x, averaged, keepdims=True)
-      square = jnp.mean(x * x, averaged, keepdims=True)
+      if target.backend() != 'cpu':
+        mean, square = normalising.moments(x, tuple(averaged))
+      else:
+        mean = jnp.mean(x, averaged, keepdims=True)
+        square = jnp.mean(x * x, averaged, keepdims=True)
       count = x.size // channels // groups
       if self.groups.axis is not None:
         mean, square = jax.lax.pmean((mean, square), self.groups.axis)
@@ -227,4 +247,4 @@ class Norm(nn.Module):
     if affine is not None:
       gain, bias = (jnp.expand_dims(each, others) for each in affine)
       scale, shift = scale * gain, shift * gain + bias
-    return (x * scale + shift).reshape(shape).astype(self.dtype)
+    return x, scale, shift

@@ -11,18 +11,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnas.nn import target
-from jaxnas.nn.native import relayout as native
+from jaxnas.nn.cpu.native import relayout as native
 
 Layout = Literal['NHWC', 'CHWN']
 Map = Float[Array, '_ _ _ _']
 
 
 def trunk_layout(backend: str | None = None) -> Layout:
-  """Of trunks of depthwise blocks on a backend; None: on this one."""
+  """Layout that suits trunks of depthwise blocks on a backend.
+
+  None is the backend that programs are formulated for.
+  """
   return 'CHWN' if (backend or target.backend()) == 'cpu' else 'NHWC'
 
 
 def relayout(x: Map, before: Layout, after: Layout) -> Map:
+  """Moves a map from one layout to the other."""
   if before == after:
     return x
   # NHWC -> CHWN and back are both this exchange of the first and last axis.
@@ -32,5 +36,5 @@ def relayout(x: Map, before: Layout, after: Layout) -> Map:
 
 
 def at_least_float32(dtype: Any) -> Any:
-  """Of statistics and sums: wider than bfloat16, float64 where that is used."""
+  """Type of statistics and sums: float32, or float64 where that is used."""
   return jnp.promote_types(dtype, jnp.float32)

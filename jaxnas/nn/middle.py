@@ -1,6 +1,6 @@
-"""What stands between the pointwise convolutions of an inverted residual.
+"""The layers of an inverted residual up to its last pointwise convolution.
 
-Layer by layer, or all in one where there is a library for it.
+They run one by one, or together in C++ or kernels of ours where those serve.
 """
 
 from typing import NamedTuple
@@ -8,81 +8,124 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxnas.nn.layers import ACTIVATIONS, Depthwise, Groups, Norm, Pointwise
+from jaxnas.nn import gpu
+from jaxnas.nn.cpu.native import middle as native
+from jaxnas.nn.gpu import middle as kernels
+from jaxnas.nn.layers import Depthwise, Groups, Norm, Pointwise
 from jaxnas.nn.maps import Map
-from jaxnas.nn.native import middle as native
-from jaxnas.nn.packed import keep
+from jaxnas.nn.residuals import keep
 
 
 class Middle(NamedTuple):
-  """Normalises, activates, convolves each channel, normalises, activates."""
+  """Expands, normalises, activates; convolves each channel, and so again."""
 
-  before: Norm | None
-  """None: the convolution comes first."""
+  expanding: tuple[Pointwise, Norm] | None
+  """None: the convolution of each channel comes first."""
   depthwise: Depthwise
   after: Norm
   activation: str
 
+  @property
+  def before(self) -> Norm | None:
+    """Normalises in front of the convolution of each channel."""
+    return None if self.expanding is None else self.expanding[1]
+
 
 def run(layers: Middle, x: Map, train: bool) -> Map:
-  """Of a map in the layout of its layers."""
-  if _is_one(layers, x, train):
-    out, statistics_4xC = native.middle(*_operands(layers, x))
-    _remember(layers, x, out, statistics_4xC)
-    return out
-  before, depthwise, after, activation = layers
-  activate = ACTIVATIONS[activation]
-  if before is not None:
-    x = activate(before(x, train))
-  return activate(after(depthwise(x), train))
+  """Runs the layers on a map, which has their layout."""
+  if _normalises_whole_batches(layers, train):
+    if _takes_kernels(layers):
+      return _by_kernels(layers, x)
+    if _takes_native(layers, x):
+      x = _expanded(layers, x)
+      out, statistics_4xC = native.middle(x, *_operands(layers, len(x)))
+      _remember(layers, x, out, statistics_4xC)
+      return out
+  x = _expanded(layers, x)
+  if layers.before is not None:
+    x = layers.before(x, train, layers.activation)
+  return layers.after(layers.depthwise(x), train, layers.activation)
 
 
 def projected(layers: Middle, project: Pointwise, x: Map, train: bool) -> Map:
-  """The same, and the convolution behind it."""
-  if not _is_one(layers, x, train):
+  """Runs the layers and the pointwise convolution behind them."""
+  if not (
+    _normalises_whole_batches(layers, train) and _takes_native(layers, x)
+  ):
     return project(run(layers, x, train))
+  x = _expanded(layers, x)
   kernel_CxO = project.weights(len(x))
-  y, statistics_4xC = native.projected(kernel_CxO, *_operands(layers, x))
+  y, statistics_4xC = native.projected(
+    kernel_CxO, x, *_operands(layers, len(x))
+  )
   _remember(layers, x, y, statistics_4xC)
   return keep(y, padded=False) if project.kept else y
 
 
-def _is_one(layers: Middle, x: Map, train: bool) -> bool:
-  before, depthwise, after, activation = layers
-  return (
-    depthwise.layout == 'CHWN'
-    and depthwise.dtype == after.dtype == jnp.float32
-    and all(
-      norm.by_batch(train) and norm.groups == Groups()
-      for norm in (before, after)
-      if norm is not None
-    )
-    and native.takes(x, depthwise.weights(len(x)), activation)
+def _by_kernels(layers: Middle, x: Map) -> Map:
+  expand_IxC, channels = None, x.shape[3]
+  if layers.expanding is not None:
+    expand, _ = layers.expanding
+    expand_IxC, channels = expand.weights(channels), expand.features
+    x = x.astype(expand.dtype)
+  out, statistics_4xC = kernels.middle(
+    x, expand_IxC, *_operands(layers, channels)
+  )
+  _remember(layers, x, out, statistics_4xC)
+  return out
+
+
+def _expanded(layers: Middle, x: Map) -> Map:
+  return x if layers.expanding is None else layers.expanding[0](x)
+
+
+def _normalises_whole_batches(layers: Middle, train: bool) -> bool:
+  return all(
+    norm.by_batch(train) and norm.groups == Groups()
+    for norm in (layers.before, layers.after)
+    if norm is not None
   )
 
 
+def _takes_native(layers: Middle, x: Map) -> bool:
+  expanding, depthwise, after, activation = layers
+  if not (
+    depthwise.layout == 'CHWN' and depthwise.dtype == after.dtype == jnp.float32
+  ):
+    return False
+  channels = len(x) if expanding is None else expanding[0].features
+  return native.takes(x, depthwise.weights(channels), activation)
+
+
+def _takes_kernels(layers: Middle) -> bool:
+  return layers.depthwise.layout == 'NHWC' and gpu.serves()
+
+
 def _operands(
-  layers: Middle, x_CHWN: Map
-) -> tuple[Map, Array, native.Terms, native.Options]:
-  before, depthwise, after, activation = layers
-  channels = len(x_CHWN)
+  layers: Middle, channels: int
+) -> tuple[Array, native.Terms, native.Options]:
+  _, depthwise, after, activation = layers
 
   def affine(norm: Norm | None) -> tuple[Array, Array]:
     given = None if norm is None else norm.terms(channels).affine
     return given or (jnp.ones(channels), jnp.zeros(channels))
 
   return (
-    x_CHWN,
     depthwise.weights(channels),
-    jnp.stack([*affine(before), *affine(after)]),
+    jnp.stack([*affine(layers.before), *affine(after)]),
     native.Options(
-      depthwise.stride, activation, before is not None, Norm.EPSILON
+      depthwise.stride, activation, layers.before is not None, Norm.EPSILON
     ),
   )
 
 
 def _remember(layers: Middle, x: Map, out: Map, statistics_4xC: Array) -> None:
+  """Has the layers remember statistics of a map and of what comes out of it.
+
+  The map before it is expanded and a projected one have as many pixels.
+  """
   mean_C, var_C, out_mean_C, out_var_C = statistics_4xC
+  axis = layers.depthwise.layout.index('C')
   if layers.before is not None:
-    layers.before.remember(mean_C, var_C, x.size // len(x))
-  layers.after.remember(out_mean_C, out_var_C, out.size // len(out))
+    layers.before.remember(mean_C, var_C, x.size // x.shape[axis])
+  layers.after.remember(out_mean_C, out_var_C, out.size // out.shape[axis])

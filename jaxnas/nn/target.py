@@ -1,4 +1,4 @@
-"""The backend that programs are formulated for: this one, or one named."""
+"""Names the backend for which programs are formulated: this one or another."""
 
 import contextlib
 import contextvars
@@ -14,13 +14,13 @@ _named: contextvars.ContextVar[str | None] = contextvars.ContextVar(
 
 
 def backend() -> str:
-  """'cpu', 'gpu' or 'tpu'."""
+  """Returns 'cpu', 'gpu' or 'tpu'."""
   return _named.get() or jax.default_backend()
 
 
 @contextlib.contextmanager
 def formulated_for(name: str) -> Iterator[None]:
-  """Within it programs are traced for another backend, to be compiled for it.
+  """Context in which programs are traced for another backend.
 
   What was traced before, and is cached, stays as it is.
   """
@@ -32,7 +32,7 @@ def formulated_for(name: str) -> Iterator[None]:
 
 
 def dtype(precision: str) -> Any:
-  """Of the computation; 'auto' is bfloat16 where there is an accelerator."""
+  """Type of the computation; 'auto' is bfloat16 on an accelerator."""
   if precision == 'auto':
     precision = 'float32' if backend() == 'cpu' else 'bfloat16'
   return jnp.dtype(precision)

@@ -1,1 +1,1 @@
-"""What a run would need on machines that are not there, before it is paid."""
+"""Plans of runs on machines that are not there, before anyone pays for them."""

@@ -1,44 +1,58 @@
-"""The training step of a config, compiled for a machine that is not there."""
+"""Compiles the training step of a config for a machine that is not there."""
 
 import contextlib
 import dataclasses
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from jaxnas import build, data, validation
-from jaxnas.config import Config, Mesh
+from jaxnas import data
+from jaxnas.config import Config, validation
+from jaxnas.experiment import build
 from jaxnas.nn import target
-from jaxnas.plan import program, stand_ins, topologies
+from jaxnas.plan import kinds, program, stand_ins, thunks, topologies
 from jaxnas.plan.topologies import Topology
+from jaxnas.runtime import graphs
 from jaxnas.training import mesh
 
-# Of effort that a compiler takes to make programs fast; 0 is the usual.
+# The least effort that a compiler takes to make programs fast; 0 is usual.
 LEAST = -1.0
 
 
 class DoesNotFit(Exception):
-  """The compiler found no way to run a step in the memory that there is."""
+  """The compiler found no way to run a step in the memory of the machine."""
 
 
 class Compiled(NamedTuple):
-  """A step for one batch size."""
+  """A step for one batch size, compiled alone or with those after it."""
 
   batch_size: int
+  compile_s: float
+  """Seconds of the compiler for all steps of a dispatch."""
   memory_bytes: int
-  """Of one device at the peak: state, inputs, temporaries, program."""
+  """Memory of one device at the peak: state, inputs, temporaries, program."""
   state_bytes: int
-  """Of them, what is as large at any batch: what is trained."""
+  """The part of it that is as large for any batch: the training state."""
   traffic: program.Traffic
+  kinds: Mapping[str, float] = MappingProxyType({})
+  """Bytes of memory traffic by kind of work."""
+  host: tuple[thunks.Host, thunks.Host] | None = None
+  """On GPUs, what the host does without CUDA graphs and with them."""
 
 
 def on(config: Config, topology: Topology) -> Config:
-  """The config on all of a machine's devices.
+  """Returns the config on all of a machine's devices.
 
-  `mesh.paths` is the config's, and what that leaves share the batch. Raises
-  ValueError where the batch or the mesh do not divide so.
+  `mesh.paths` stays, and the rest of the devices share the batch. Raises
+  ValueError where the batch or the mesh do not divide so. An augmentation of
+  one's own is left out where images are streamed.
   """
   paths = config.mesh.paths
   share, rest = divmod(topology.devices, paths)
@@ -48,15 +62,21 @@ def on(config: Config, topology: Topology) -> Config:
       f'{topology.devices} devices of {topology.name}: leave mesh.data out, '
       'and choose a mesh.paths that divides them.'
     )
-  config = dataclasses.replace(config, mesh=Mesh(share, paths))
+  config = dataclasses.replace(
+    config, mesh=dataclasses.replace(config.mesh, data=share)
+  )
+  if config.data.name == 'imagenet':
+    # Its key would come with the images, which have none here.
+    data = dataclasses.replace(config.data, augment=None)
+    config = dataclasses.replace(config, data=data)
   validation.validate(config)
   return config
 
 
 def experiment(config: Config, topology: Topology) -> build.Experiment:
-  """As `build.experiment`, of images that stand in; nothing of it can run.
+  """Builds the experiment with stand-in images; nothing in it can run.
 
-  Raises as `on` and `build.experiment` do.
+  Raises ValueError as `on` and `build.experiment` do.
   """
   return _built(config, topology, stand_ins.images(config))
 
@@ -64,10 +84,13 @@ def experiment(config: Config, topology: Topology) -> build.Experiment:
 def compile_step(
   config: Config, topology: Topology, batch_size: int, *, quick: bool = False
 ) -> Compiled:
-  """Raises DoesNotFit, or as `experiment` does.
+  """Compiles the training step, or as many as `mesh.steps_per_dispatch` asks.
 
-  Quick is with little optimization: NAS-Bench-Macro on four v5e then takes 40
-  seconds instead of 210, 15% more memory, and twice the traffic.
+  With `quick` the compiler optimizes little: NAS-Bench-Macro on four v5e then
+  takes 40 seconds instead of 210, 15% more memory, and twice the traffic.
+
+  Raises DoesNotFit where a step needs more memory than there is, and ValueError
+  as `experiment` does.
   """
   config = dataclasses.replace(
     config, data=dataclasses.replace(config.data, batch_size=batch_size)
@@ -75,45 +98,69 @@ def compile_step(
   images = stand_ins.images(config)
   built = _built(config, topology, images)
   whole, rows = _shardings(built.config, topology)
+  made: Any = built.step_fn  # as `make_step` does, with `many`
+  count = built.config.mesh.steps_per_dispatch or 1
+  run = made if count == 1 else made.many(count)
   with target.formulated_for(_backend(topology)):
     state = _shapes(jax.eval_shape(built.init_state), whole)
     leaves, tree = jax.tree.flatten(inputs(built, images))
-    # Streamed images come as rows of a batch; others lie on every device.
+    # Streamed images arrive as rows of a batch; others lie on every device.
     placed = rows if isinstance(images, data.Photos) else whole
 
-    # In pieces, as what they make up wants arrays, where types are checked.
+    # Inputs come in pieces, as their type wants arrays where types are checked.
     def step(state, leaves):
-      return built.step_fn(state, tree.unflatten(leaves))
+      return run(state, tree.unflatten(leaves))
 
     lowered = jax.jit(step, donate_argnums=0, out_shardings=whole).lower(
       state, _shapes(leaves, placed)
     )
-  try:
-    # A number, which its type does not foresee.
-    options: Any = {'exec_time_optimization_effort': LEAST}
-    compiled = lowered.compile(options if quick else None)
-  except jax.errors.JaxRuntimeError as error:
-    if 'RESOURCE_EXHAUSTED' in str(error):
-      raise DoesNotFit from error
-    raise
-  # Compilers need not answer; those of TPUs and GPUs do.
-  sizes: Any = compiled.memory_analysis()
-  text: Any = compiled.as_text()
+  with tempfile.TemporaryDirectory() as dump:
+    options: dict[str, Any] = {}
+    if quick:
+      options['exec_time_optimization_effort'] = LEAST
+    if topology.chip.platform == 'cuda':
+      options |= {**graphs.OPTIONS, 'xla_dump_to': dump}
+    start_s = time.monotonic()
+    try:
+      compiled = lowered.compile(options)
+    except jax.errors.JaxRuntimeError as error:
+      if 'RESOURCE_EXHAUSTED' in str(error):
+        raise DoesNotFit from error
+      raise
+    compile_s = time.monotonic() - start_s
+    # Compilers may leave these out; those of TPUs and GPUs do not.
+    sizes: Any = compiled.memory_analysis()
+    text: Any = compiled.as_text()
+    read = program.Program(text, topology.devices, taken(built.net))
+    host = thunks.read(Path(dump), read.loops())
   return Compiled(
     batch_size,
+    compile_s,
     memory_bytes=sizes.argument_size_in_bytes
     + sizes.output_size_in_bytes
     - sizes.alias_size_in_bytes
     + sizes.temp_size_in_bytes
     + sizes.generated_code_size_in_bytes,
-    # Donated, and the only thing that is.
+    # The state is donated, and nothing else is.
     state_bytes=sizes.alias_size_in_bytes,
-    traffic=program.traffic(text, topology.devices),
+    traffic=read.traffic() * (1 / count),
+    kinds={kind: of / count for kind, of in kinds.by_kind(read).items()},
+    host=host and (host[0].of_one(count), host[1].of_one(count)),
   )
 
 
+def taken(net: Any) -> program.Taken:
+  """Returns the shares of architectures that take each branch of a net.
+
+  Where it does not say, a branch is taken as often as the others, as those of
+  candidates are under uniform sampling.
+  """
+  shares = net.taken() if hasattr(net, 'taken') else []
+  return dict(enumerate(shares))
+
+
 def inputs(built: build.Experiment, images: data.DataSet) -> Any:
-  """Of a step: arrays or their shapes; streamed images are never made."""
+  """Returns a step's inputs: arrays, or shapes where images are streamed."""
   if not isinstance(images, data.Photos):
     with contextlib.closing(built.training.feed(0, 0)) as feed:
       return next(feed)
@@ -134,7 +181,7 @@ def _built(
 
 
 def _shardings(config: Config, topology: Topology) -> tuple[Any, Any]:
-  """Of what is whole on every device, and of batches."""
+  """Returns the placement of what every device has whole, and of batches."""
   devices = topologies.devices(topology)
   layout = mesh.layout(
     config.mesh.data, config.mesh.paths, config.supernet.bn_groups, devices
@@ -143,7 +190,7 @@ def _shardings(config: Config, topology: Topology) -> tuple[Any, Any]:
     only = SingleDeviceSharding(devices[0])
     return only, only
   rows = NamedSharding(layout.mesh, PartitionSpec(mesh.IMAGES))
-  return layout.whole, rows
+  return layout.replicated, rows
 
 
 def _shapes(tree: Any, sharding: Any) -> Any:

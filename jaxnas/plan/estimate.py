@@ -1,25 +1,27 @@
-"""What a config would need and take on a machine, ready for JSON."""
+"""Estimates memory and time of a config on a machine, ready for JSON."""
 
 import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
-from jaxnas import compute, spaces, streams
-from jaxnas.build import Experiment
+from jaxnas import spaces
+from jaxnas.experiment import cost
+from jaxnas.experiment.build import Experiment
 from jaxnas.plan import compiling
 from jaxnas.plan.compiling import Compiled, DoesNotFit
 from jaxnas.plan.roofline import roofline, step_flops
 from jaxnas.plan.topologies import Topology
+from jaxnas.runtime import rng
 
-# Architectures whose costs are averaged, where there are too many to list.
+# Architectures whose costs are averaged where a space cannot be enumerated.
 DRAWN = 1000
-# Batches compiled for beyond the two that a line goes through.
+# Batches that are tried beyond the two that a line goes through.
 TRIES = 3
 
 CAVEAT = (
-  'An estimate, from peak figures of vendors: no run is faster, and most are '
-  'slower by a factor.'
+  'These are estimates from the peak figures of vendors: no run is faster, and '
+  'most are slower by a factor.'
 )
 
 
@@ -30,19 +32,19 @@ def estimate(
   largest: bool = True,
   quick: bool = False,
 ) -> dict[str, Any]:
-  """Of the training step and of the whole schedule.
+  """Estimates the training step and the whole schedule.
 
   Args:
     experiment: from `compiling.experiment`.
     topology: the machine.
-    largest: also look for the largest batch that fits, which compiles the
-      step some more times unless `quick`.
-    quick: with little optimization, which the result says; the largest batch
-      is then a proportion, and no step is compiled for it.
+    largest: also finds the largest batch that fits, which compiles the step
+      some more times unless `quick`.
+    quick: compiles with little optimization, which the result says; the
+      largest batch is then a proportion, and no step is compiled for it.
   """
   config = experiment.config
   batch, paths = config.data.batch_size, experiment.paths
-  found = Search(
+  found = BatchSearch(
     lambda size: compiling.compile_step(config, topology, size, quick=quick),
     topology.chip.memory_bytes,
     multiple=math.lcm(config.mesh.data, config.supernet.bn_groups),
@@ -71,9 +73,12 @@ def estimate(
     return out
   moved, times = compiled.traffic, roofline(topology, flops, compiled.traffic)
   training_s = times.step_s * experiment.steps
-  epochs = compute.spent(experiment)['epochs']
+  epochs = cost.of_run(experiment)['epochs']
   return out | {
+    'compile_s': compiled.compile_s,
     'memory_traffic_bytes': moved.memory,
+    'traffic_by_kind': dict(compiled.kinds),
+    **_of_host(compiled),
     'collectives': moved.count,
     'collective_bytes': moved.collectives,
     'sent_bytes': moved.sent,
@@ -85,29 +90,42 @@ def estimate(
     'images_per_s': batch * paths / times.step_s,
     'steps': experiment.steps,
     'training_hours': training_s / 3600,
-    # Density and ranking, at the pace of training a pass.
+    # Density and ranking take as long for a pass as training does.
     'hours': training_s / 3600 * sum(epochs.values()) / epochs['training'],
   }
 
 
+def _of_host(compiled: Compiled) -> dict[str, Any]:
+  """Returns what the host does in a step; nothing where that is not known."""
+  if compiled.host is None:
+    return {}
+  plain, in_graphs = compiled.host
+  return {
+    'host_launches': in_graphs.launches,
+    'host_waits': in_graphs.waits,
+    'host_launches_without_graphs': plain.launches,
+    'host_waits_without_graphs': plain.waits,
+  }
+
+
 def mean_macs(space: spaces.Space) -> float:
-  """Multiply-adds of an image through a network, mean over the space."""
+  """Multiply-adds of one image, the mean over architectures of the space."""
   archs_AxE = (
     space.enumerate()
     if space.enumerable
-    else space.random(streams.rng(0, 'plan'), DRAWN)
+    else space.random(rng.generator(0, 'plan'), DRAWN)
   )
   return float(space.costs(archs_AxE).macs_A.mean())
 
 
-class Search:
+class BatchSearch:
   """Compiles a step for batches, each once, and finds the largest that fits.
 
   Args:
-    compile: batch size -> what was compiled; raises DoesNotFit.
-    memory_bytes: of a device.
-    multiple: what a batch size must be divisible by.
-    most: images that there are to train on.
+    compile: from a batch size to the compiled step; raises DoesNotFit.
+    memory_bytes: memory of a device.
+    multiple: divisor of every batch size.
+    most: number of training images.
   """
 
   def __init__(
@@ -124,7 +142,7 @@ class Search:
     self._done: dict[int, Compiled | None] = {}
 
   def __call__(self, batch_size: int) -> Compiled | None:
-    """None where the compiler says that it does not fit."""
+    """Compiles for a batch; None where the compiler says it does not fit."""
     if batch_size not in self._done:
       try:
         self._done[batch_size] = self._compile(batch_size)
@@ -137,11 +155,11 @@ class Search:
     return compiled is not None and compiled.memory_bytes <= self._memory_bytes
 
   def largest(self, batch_size: int) -> int | None:
-    """From a first guess; None where not even one image a device fits.
+    """Finds the largest batch that fits, from a first guess.
 
-    Memory grows linearly with the batch but for what a compiler does
-    otherwise: the line through two batches names a candidate, which counts
-    when a step compiled for it fits.
+    Memory grows almost linearly with the batch: the line through two batches
+    names a candidate, which counts if a step compiled for it fits. None where
+    not even one image a device fits.
     """
     high = self._round(batch_size)
     while not self.fits(high):
@@ -172,10 +190,11 @@ class Search:
     return best
 
   def in_proportion(self, batch_size: int) -> int | None:
-    """From one step alone, as if all but its state grew with the batch.
+    """Computes a batch that fits from one step alone.
 
-    Gradients don't, so that some more may fit. None where not even one image a
-    device does, or where the compiler does not say what `batch_size` takes.
+    All but the state is taken to grow with the batch. Gradients do not, so that
+    a larger batch may fit too. None where not even one image a device fits, or
+    where the compiler does not say what `batch_size` takes.
     """
     compiled = self(batch_size)
     if compiled is None:
@@ -187,6 +206,6 @@ class Search:
     return self._round(math.floor(room / growth))
 
   def _round(self, batch_size: int) -> int:
-    """Down to a multiple, of images that there are, at least one."""
+    """Rounds down to a multiple, at least one, of the images that exist."""
     count = min(batch_size, self._most) // self._multiple
     return max(count, 1) * self._multiple

@@ -1,7 +1,7 @@
-"""What accelerators can do at most: vendors' peak figures, none measured here.
+"""Lists the vendors' peak figures of accelerators; none is measured here.
 
-A plan made of them says what no run can beat. FLOP/s are dense bfloat16, a
-multiply-add counting as two; links are one way.
+No run can beat a plan that is made from them. FLOP/s are those of dense
+bfloat16, where a multiply-add counts as two; link speeds are one way.
 """
 
 from typing import Literal, NamedTuple
@@ -16,13 +16,13 @@ class Chip(NamedTuple):
   platform: Literal['tpu', 'cuda']
   flops_per_s: float
   memory_bytes: float
-  """What a program can have of it."""
+  """Memory that a program can use."""
   memory_bytes_per_s: float
   link_bytes_per_s: float
-  """To a neighbour in the torus; of a GPU, all its NVLinks together."""
+  """Speed to a neighbour in the torus; all NVLinks together on a GPU."""
   source: str
   axes: int = 0
-  """Of the torus; 0 where the chips of a host reach each other alike."""
+  """Axes of the torus; 0 where the chips of a host reach each other alike."""
   host_bytes_per_s: float = 0.0
   """A GPU's share of what leaves a host of eight."""
 

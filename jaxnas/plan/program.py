@@ -1,16 +1,18 @@
-"""What a compiled step moves, read from its text: to and from memory, and
-between devices.
+"""Counts the bytes that a compiled step moves, to memory and between devices.
 
-XLA's own count takes the costliest branch of a switch; here each branch counts
-by how often it is taken, which uniform sampling makes alike.
+The counts are read from the program's text. XLA's own count takes the costliest
+branch of a switch; here each branch counts by how often it is taken.
 """
 
 import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+from jaxnas.plan import hlo
+from jaxnas.plan.hlo import Instruction
 
 COLLECTIVES = (
   'all-gather',
@@ -19,7 +21,7 @@ COLLECTIVES = (
   'collective-permute',
   'reduce-scatter',
 )
-# Values that are there already, or that nothing is moved for.
+# Operations that move nothing: their values are there already.
 _FREE = {
   'add-dependency',
   'after-all',
@@ -32,31 +34,24 @@ _FREE = {
   'replica-id',
   'tuple',
 }
-# What reads only as much of its first operand as comes out.
+# Operations that move what those do which they call.
+_CALLING = {'async-start', 'call', 'conditional', 'while'}
+# Operations that read only as much of their first operand as comes out.
 _PARTS = {'dynamic-slice', 'gather', 'slice'}
-_BITS = {'pred': 8, 'bf16': 16, 'token': 0, 'opaque': 0}
-
-_COMPUTATION = re.compile(r'(ENTRY )?%([\w.-]+) \(')
-_INSTRUCTION = re.compile(r'\s+(ROOT )?%([\w.-]+) = (.*?) ([a-z][\w-]*)\((.*)')
-_SHAPE = re.compile(r'\b([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?')
-_CALLED = re.compile(
-  r'(calls|to_apply|body|condition|true_computation|false_computation'
-  r'|branch_computations)=(?:%([\w.-]+)|\{([^}]*)\})'
-)
 
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-  """Of one device in one step, in bytes."""
+  """Bytes that one device moves in one step."""
 
   memory: float = 0.0
-  """Read from or written to the device's memory."""
+  """Bytes read from or written to the device's memory."""
   collectives: float = 0.0
-  """Handed to collectives."""
+  """Bytes handed to collectives."""
   sent: float = 0.0
-  """That leave the device for them, where each goes round in a ring."""
+  """Bytes that leave the device for them, if each goes round in a ring."""
   count: float = 0.0
-  """Collectives."""
+  """Number of collectives."""
 
   def __add__(self, other: 'Traffic') -> 'Traffic':
     return Traffic(*map(sum, zip(_fields(self), _fields(other), strict=True)))
@@ -69,63 +64,104 @@ def _fields(traffic: Traffic) -> tuple[float, ...]:
   return dataclasses.astuple(traffic)
 
 
-class Instruction(NamedTuple):
-  """A line of a program."""
-
-  name: str
-  type: str
-  op: str
-  operands: list[str]
-  attributes: str
-  """With the operands before them."""
-  root: bool
-
-  @property
-  def called(self) -> dict[str, list[str]]:
-    """Names of the computations that it calls, by their role."""
-    return {
-      role: [one] if one else re.findall(r'%([\w.-]+)', many)
-      for role, one, many in _CALLED.findall(self.attributes)
-    }
+# Shares of the architectures that take each branch, by position.
+Taken = Mapping[int, Sequence[float]]
 
 
-def traffic(text: str, devices: int) -> Traffic:
-  """Of a step.
+class Moved(NamedTuple):
+  """An instruction that moves bytes, and how often a step runs it."""
+
+  instruction: Instruction
+  times: float
+  memory: float
+  """Bytes of a single time."""
+  inner: tuple[Instruction, ...]
+  """Instructions of a fusion; of others none."""
+
+
+class Program:
+  """The computations of a program by name, and the traffic of each.
 
   Args:
-    text: of the compiled program, scheduled HLO.
-    devices: that run it, for collectives over all of them.
+    text: the compiled program, as scheduled HLO.
+    devices: how many run it, for collectives over all of them.
+    taken: how often branches are taken; those of other switches alike.
 
   Raises ValueError where the text is no such program.
   """
-  return _Program(text, devices).traffic()
 
-
-class _Program:
-  """Computations by name, and what each moves."""
-
-  def __init__(self, text: str, devices: int) -> None:
-    self._devices = devices
+  def __init__(
+    self, text: str, devices: int = 1, taken: Taken | None = None
+  ) -> None:
+    self._devices, self._taken = devices, taken or {}
     # Only TPUs' layouts have tiles; there, spaces other than 0 are on the
-    # chip. Of GPUs all are memory.
+    # chip. On GPUs all spaces are memory.
     self._tiled = ':T(' in text
-    self._computations: dict[str, dict[str, Instruction]] = {}
-    self._entry = None
-    body: dict[str, Instruction] = {}
-    for line in text.splitlines():
-      if found := _INSTRUCTION.match(line):
-        root, name, type, op, rest = found.groups()
-        operands = re.findall(r'%([\w.-]+)', rest.partition(')')[0])
-        body[name] = Instruction(name, type, op, operands, rest, bool(root))
-      elif found := _COMPUTATION.match(line):
-        body = self._computations[found[2]] = {}
-        self._entry = found[2] if found[1] else self._entry
+    self._computations, self._entry = hlo.computations(text)
     self._of = functools.cache(self._sum)
 
   def traffic(self) -> Traffic:
-    if self._entry is None:
-      raise ValueError('the text has no ENTRY computation: it is no program.')
+    """Counts the traffic of a step."""
     return self._of(self._entry)
+
+  def moved(self) -> Iterator[Moved]:
+    """Yields what moves bytes in the device's memory, in the order it runs."""
+    for one, body, times in self._run(self._entry, 1.0):
+      if one.op in _CALLING:
+        continue
+      if memory := self._memory(one, body).memory:
+        inner = (
+          self._computations[one.called['calls'][0]]
+          if (one.op == 'fusion')
+          else {}
+        )
+        yield Moved(one, times, memory, tuple(inner.values()))
+
+  def switches(self) -> float:
+    """Counts how many branches a step takes."""
+    run = self._run(self._entry, 1.0)
+    return math.fsum(times for one, _, times in run if one.op == 'conditional')
+
+  def loops(self) -> list[int]:
+    """Returns the rounds of each loop, in the order they run."""
+    return [
+      self._trips(one, one.called['condition'][0])
+      for one, _, _ in self._run(self._entry, 1.0)
+      if one.op == 'while'
+    ]
+
+  def _run(
+    self, computation: str, times: float
+  ) -> Iterator[tuple[Instruction, dict[str, Instruction], float]]:
+    """Yields instructions outside of fusions, and how often they run."""
+    body = self._computations[computation]
+    for one in body.values():
+      yield one, body, times
+      called = one.called
+      if one.op == 'while':
+        rounds = self._trips(one, called['condition'][0])
+        yield from self._run(called['body'][0], times * rounds)
+      elif one.op == 'conditional':
+        for name, share in self._branches(one):
+          yield from self._run(name, times * share)
+      elif one.op in ('call', 'async-start'):
+        for names in called.values():
+          for name in names:
+            yield from self._run(name, times)
+
+  def _branches(self, one: Instruction) -> list[tuple[str, float]]:
+    """Returns names of the branches, and the share of times of each."""
+    names = [
+      name
+      for role, names in one.called.items()
+      if role != 'condition'
+      for name in names
+    ]
+    where = re.findall(r'position_(\d+)', hlo.op_name(one))
+    shares = self._taken.get(int(where[-1]), ()) if where else ()
+    if len(shares) != len(names):
+      shares = [1 / len(names)] * len(names)
+    return [*zip(names, shares, strict=True)]
 
   def _sum(self, computation: str) -> Traffic:
     body = self._computations[computation]
@@ -141,13 +177,10 @@ class _Program:
       (condition,) = called['condition']
       return self._of(called['body'][0]) * self._trips(one, condition)
     if one.op == 'conditional':
-      branches = [
-        name
-        for role, names in called.items()
-        if role != 'condition'
-        for name in names
-      ]
-      return sum(map(self._of, branches), Traffic()) * (1 / len(branches))
+      return sum(
+        (self._of(name) * share for name, share in self._branches(one)),
+        Traffic(),
+      )
     if one.op in ('call', 'async-start'):
       return sum(
         (self._of(name) for names in called.values() for name in names),
@@ -155,7 +188,7 @@ class _Program:
       )
     inside = Traffic()
     if one.op == 'fusion':
-      # Of what is fused, only what leaves the device counts.
+      # Within a fusion, only what leaves the device counts.
       (name,) = called['calls']
       inside = dataclasses.replace(self._of(name), memory=0.0)
     return inside + self._collective(one, body) + self._memory(one, body)
@@ -166,8 +199,10 @@ class _Program:
     op = one.op.removesuffix('-start')
     if op not in COLLECTIVES:
       return Traffic()
-    size = math.fsum(_elements_bytes(body[name].type) for name in one.operands)
-    group = _group_size(one.attributes, self._devices)
+    size = math.fsum(
+      hlo.elements_bytes(body[name].type) for name in one.operands
+    )
+    group = hlo.group_size(one.attributes, self._devices)
     rest = group - 1
     share = {
       'all-gather': float(rest),
@@ -196,7 +231,7 @@ class _Program:
   def _fused(
     self, one: Instruction, written: float, read: list[float]
   ) -> tuple[float, list[float]]:
-    """Less, where only a part of an operand is read, or of the result new."""
+    """Counts less where a part of an operand is read, or a part is new."""
     body = self._computations[one.called['calls'][0]]
     for inner in body.values():
       if inner.op != 'parameter':
@@ -222,7 +257,7 @@ class _Program:
     return written, read
 
   def _trips(self, one: Instruction, condition: str) -> int:
-    """Of a loop that counts from 0 to a constant, as scans do."""
+    """Number of rounds of a loop from 0 to a constant, as scans are."""
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', one.attributes):
       return int(known[1])
     bounds = [
@@ -234,52 +269,9 @@ class _Program:
     return max(bounds, default=1)
 
   def _bytes(self, type: str) -> float:
-    """Of arrays in the device's memory, as they lie there."""
+    """Bytes of arrays in the device's memory, padding included."""
     return math.fsum(
       math.prod(shape) * bits / 8
-      for bits, shape, space in _arrays(type)
+      for bits, shape, space in hlo.arrays(type)
       if space == 0 or not self._tiled
     )
-
-
-def _elements_bytes(type: str) -> float:
-  """Of arrays without what pads them."""
-  return math.fsum(
-    math.prod(map(int, filter(None, lengths.split(',')))) * _bits(dtype) / 8
-    for dtype, lengths, _ in _SHAPE.findall(type)
-  )
-
-
-def _arrays(type: str) -> Iterator[tuple[int, list[int], int]]:
-  """(bits an element, lengths with padding, memory space) of each array."""
-  for dtype, lengths, layout in _SHAPE.findall(type):
-    shape = [int(length) for length in lengths.split(',') if length]
-    order, _, rest = layout.partition(':')
-    # The first tile pads the most minor axes, which the order names first.
-    if shape and (tile := re.match(r'T\(([\d,]+)\)', rest)):
-      minor = [int(axis) for axis in order.split(',')]
-      sides = [int(side) for side in tile[1].split(',')]
-      for axis, side in zip(minor, reversed(sides), strict=False):
-        shape[axis] = -(-shape[axis] // side) * side
-    space = re.search(r'S\((\d+)\)', rest)
-    yield _bits(dtype), shape, int(space[1]) if space else 0
-
-
-def _bits(dtype: str) -> int:
-  """Of an element: f32 has 32, f8e4m3fn 8."""
-  known = _BITS.get(dtype)
-  return int(re.sub(r'^\D+(\d+).*', r'\1', dtype)) if known is None else known
-
-
-def _group_size(attributes: str, devices: int) -> int:
-  """Devices that a collective joins."""
-  if found := re.search(r'replica_groups=\{\{([\d,]+)\}', attributes):
-    return found[1].count(',') + 1
-  if found := re.search(r'replica_groups=\[\d+,(\d+)\]', attributes):
-    return int(found[1])
-  if found := re.search(
-    r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}', attributes
-  ):
-    sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
-    return math.prod(int(sizes[axis]) for axis in re.findall(r'\w+', found[2]))
-  return devices

@@ -1,4 +1,4 @@
-"""How fast a step can be at most: by arithmetic, by memory, by links."""
+"""Bounds the time of a step from below: by arithmetic, memory and links."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ FLOP_A_MAC = 2
 
 
 class Roofline(NamedTuple):
-  """Seconds a step takes at least, were each of these all that it waits for.
+  """Least seconds of a step if it waited for each of these alone.
 
   They overlap at best, so that the step takes as long as the longest.
   """
@@ -26,34 +26,34 @@ class Roofline(NamedTuple):
 
   @property
   def bound(self) -> str:
-    """What the step waits for."""
+    """The name of the longest of the three, for which the step waits."""
     names = ('compute', 'memory', 'interconnect')
     return names[self.index(self.step_s)]
 
 
 def step_flops(macs: float, images: int, paths: int) -> float:
-  """FLOP of a training step on all devices together.
+  """Counts the FLOP of a training step on all devices together.
 
   Args:
     macs: multiply-adds of an architecture on an image, forward.
-    images: in the step's batch.
+    images: number of images in the step's batch.
     paths: architectures that the batch is passed through.
   """
   return FLOP_A_MAC * PASSES * macs * images * paths
 
 
 def roofline(topology: Topology, flops: float, traffic: Traffic) -> Roofline:
-  """Of a step.
+  """Bounds the seconds of a step.
 
   Args:
-    topology: what runs it.
-    flops: of the whole step, spread evenly.
-    traffic: of one device.
+    topology: the machine that runs it.
+    flops: FLOP of the whole step, spread evenly over devices.
+    traffic: bytes that one device moves.
   """
   chip = topology.chip
   return Roofline(
     flops / topology.devices / chip.flops_per_s,
     traffic.memory / chip.memory_bytes_per_s,
-    # One device sends nothing, and has nowhere to.
+    # One device sends nothing.
     traffic.sent / topology.bytes_per_s if traffic.sent else 0.0,
   )

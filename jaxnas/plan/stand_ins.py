@@ -1,4 +1,4 @@
-"""Data sets of the right sizes without any images, to plan before a download.
+"""Data sets of the right sizes without images, to plan before a download.
 
 Pixels are black, and every class is as large as the others.
 """
@@ -16,7 +16,7 @@ from jaxnas.config import Config
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """Of a public data set."""
+  """The sizes of a public data set."""
 
   train: int
   test: int
@@ -35,7 +35,7 @@ _MOMENT_C = np.full(3, 0.5)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Black:
-  """As many encoded images, all of them the same black one."""
+  """Encoded images by index, all of them the same black one."""
 
   labels_N: Int32[np.ndarray, ' N']
 
@@ -51,11 +51,14 @@ class Black:
   def name(self, index: int) -> str:
     return f'black {index}'
 
+  def listing(self) -> bytes:
+    return b'black'
+
 
 def images(config: Config) -> data.DataSet:
-  """What stands in for the config's images; digits and arrays are real.
+  """Returns images that stand in for the config's; digits and arrays are real.
 
-  Raises as `data.load` does.
+  Raises ValueError or FileNotFoundError as `data.load` does.
   """
   given = config.data
   if given.name == 'imagenet':
@@ -66,7 +69,7 @@ def images(config: Config) -> data.DataSet:
       _MOMENT_C,
       _MOMENT_C,
       size=given.size,
-      # Threads: these images are nothing to decode.
+      # Threads suffice, as these images take no time to decode.
       workers=0,
       on_error='raise',
     )
@@ -75,7 +78,7 @@ def images(config: Config) -> data.DataSet:
   sizes = SIZES[given.name]
   shape = (sizes.side, sizes.side, 3)
   return data.Images(
-    # Of no memory.
+    # A broadcast zero takes no memory.
     np.broadcast_to(np.uint8(0), (sizes.train, *shape)),
     _labels(sizes.train, sizes.classes),
     np.broadcast_to(np.uint8(0), (sizes.test, *shape)),

@@ -1,13 +1,13 @@
-"""Plans side by side: a column for each machine."""
+"""Prints plans side by side, a column for each machine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table as RichTable
 
 from jaxnas.plan.peaks import GB, GIB, Chip
+from jaxnas.runtime import table as console
 
 
 def _milliseconds(seconds: float) -> str:
@@ -22,17 +22,32 @@ def _megabytes(size: float) -> str:
   return f'{size / 1e6:,.1f}'
 
 
-# (what it says, key of an estimate, how it is written)
+def _count(number: float) -> str:
+  # A program of several steps is launched less than once a step.
+  return f'{number:,.0f}' if number >= 1 else f'{number:.2g}'
+
+
+def _gigabytes(size: float) -> str:
+  return f'{size / 1e9:,.3f}'
+
+
+# (label of the row, key of an estimate, function that writes the value)
 ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
   ('compiled', 'quick', lambda quick: 'quickly' if quick else 'fully'),
+  ('  s', 'compile_s', _count),
   ('devices', 'devices', str),
   ('batch', 'batch_size', str),
-  ('  parts normalised alone', 'bn_groups', str),
+  ('  groups normalised apart', 'bn_groups', str),
   ('memory a device, GiB', 'memory_bytes', _gib),
-  ('  of', 'memory_available_bytes', _gib),
+  ('  available', 'memory_available_bytes', _gib),
   ('  fits', 'fits', lambda fits: 'yes' if fits else 'NO'),
   ('largest batch', 'largest_batch_size', str),
   ('TFLOP a step', 'step_flops', lambda flops: f'{flops / 1e12:.3g}'),
+  ('launches by the host', 'host_launches', _count),
+  ('  without graphs', 'host_launches_without_graphs', _count),
+  ('  waits of the host', 'host_waits', _count),
+  ('  waits without graphs', 'host_waits_without_graphs', _count),
+  ('memory traffic, GB', 'memory_traffic_bytes', _gigabytes),
   ('collectives a step', 'collectives', lambda count: f'{count:.0f}'),
   ('  MB a device', 'collective_bytes', _megabytes),
   ('step by compute, ms', 'compute_s', _milliseconds),
@@ -45,7 +60,7 @@ ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 def table(title: str, plans: Sequence[Mapping[str, Any]]) -> RichTable:
-  """What is not known, or was not asked for, is a dash."""
+  """Makes the table; values that are unknown or not asked for are dashes."""
   out = RichTable(title=title, box=box.SIMPLE_HEAD)
   out.add_column('')
   for plan in plans:
@@ -58,12 +73,29 @@ def table(title: str, plans: Sequence[Mapping[str, Any]]) -> RichTable:
   return out
 
 
+def kinds(plans: Sequence[Mapping[str, Any]]) -> RichTable:
+  """Makes the table of memory traffic by kind of work, in GB."""
+  out = RichTable(title='memory traffic a step, GB', box=box.SIMPLE_HEAD)
+  out.add_column('')
+  for plan in plans:
+    out.add_column(plan['topology'], justify='right')
+  of_plans = [plan.get('traffic_by_kind', {}) for plan in plans]
+  for name in dict.fromkeys(name for each in of_plans for name in each):
+    out.add_row(
+      name,
+      *(_gigabytes(each[name]) if name in each else '-' for each in of_plans),
+    )
+  return out
+
+
 def show(title: str, plans: Sequence[Mapping[str, Any]]) -> None:
-  Console().print(table(title, plans))
+  console.show(table(title, plans))
+  if any(plan.get('traffic_by_kind') for plan in plans):
+    console.show(kinds(plans))
 
 
 def peaks(chip: Chip) -> str:
-  """What is assumed of a chip, and who says so; one line."""
+  """Says in one line the peak figures of a chip and their source."""
   between = (
     f', {chip.host_bytes_per_s / GB:.0f} GB/s between hosts'
     if chip.host_bytes_per_s

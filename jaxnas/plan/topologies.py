@@ -11,17 +11,17 @@ import math
 import os
 from typing import Any
 
-from jaxnas import names
 from jaxnas.plan.peaks import CHIPS, Chip
+from jaxnas.runtime import suggestions
 
-# Slices of two axes that Google rents out, v5e and v6e.
+# Slices of two axes that Google rents out: v5e and v6e.
 FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
-# Of three, below a cube of 64; from there on, axes are multiples of 4.
+# Slices of three axes below a cube of 64; larger axes are multiples of 4.
 SOLID = ('2x2x1', '2x2x2', '2x2x4', '2x4x4')
-# Chips. Of GPUs as many as anybody plans for.
+# The most chips of a slice; for GPUs, as many as anybody plans for.
 LARGEST = {'v4': 4096, 'v5p': 6144, 'a100': 1024, 'h100': 1024}
 GPUS_A_HOST = 8
-# Where only one chip of a host is used, the compiler wants to be told.
+# The compiler has to be told when only one chip of a host is used.
 _ONE_CHIP = {'chips_per_host_bounds': (1, 1, 1)}
 _EXTRA = "pip install 'jaxnas[plan]'"
 
@@ -32,9 +32,9 @@ class Topology:
 
   name: str
   kind: str
-  """Of the chip, a key of `peaks.CHIPS`."""
+  """Kind of the chip, a key of `peaks.CHIPS`."""
   shape: tuple[int, ...]
-  """Chips along each axis; of GPUs, how many."""
+  """Chips along each axis; the number of GPUs."""
 
   @property
   def chip(self) -> Chip:
@@ -46,7 +46,7 @@ class Topology:
 
   @property
   def bytes_per_s(self) -> float:
-    """What a device sends at most, when all send at once.
+    """Bytes a second that a device sends at most when all send at once.
 
     A chip of a torus has two neighbours along an axis, or one where only two
     chips are in it. GPUs of several hosts share their hosts' adapters.
@@ -60,7 +60,9 @@ class Topology:
 
 
 def parse(name: str) -> Topology:
-  """Raises ValueError, one line, where no such machine is known.
+  """Parses the name of a machine.
+
+  Raises ValueError, one line, where no such machine is known.
 
   >>> parse('v5e:2x4').devices
   8
@@ -70,7 +72,7 @@ def parse(name: str) -> Topology:
 hosts of 8, up to h100:1024.
   """
   kind, _, size = name.partition(':')
-  names.check('topology', kind, CHIPS)
+  suggestions.check('topology', kind, CHIPS)
   axes = size.split('x')
   if not all(axis.isascii() and axis.isdecimal() for axis in axes):
     axes = ['0']
@@ -83,7 +85,7 @@ hosts of 8, up to h100:1024.
 
 
 def _rule(kind: str, size: str, shape: tuple[int, ...]) -> str | None:
-  """What the size of a kind may be, where it is not that."""
+  """Says the sizes that a kind comes in, if this is not one of them."""
   axes = CHIPS[kind].axes
   if axes == 0:
     (count, *more), whole = shape, GPUS_A_HOST
@@ -111,7 +113,7 @@ def _rule(kind: str, size: str, shape: tuple[int, ...]) -> str | None:
 
 
 def check_compiler(topology: Topology) -> None:
-  """Raises ValueError where the compiler for it is not installed."""
+  """Raises ValueError where the compiler for a machine is not installed."""
   needed = (
     ('libtpu',)
     if topology.chip.platform == 'tpu'
@@ -127,24 +129,24 @@ def check_compiler(topology: Topology) -> None:
 def _installed(module: str) -> bool:
   try:
     return importlib.util.find_spec(module) is not None
-  except ModuleNotFoundError:  # of the package that it is in
+  except ModuleNotFoundError:  # its package is missing
     return False
 
 
-# Devices described twice are different ones.
+# Devices that are described twice are not the same ones.
 @functools.cache
 def devices(topology: Topology) -> tuple[Any, ...]:
-  """JAX devices to compile for, which nothing can run on."""
+  """Returns JAX devices to compile for; nothing can run on them."""
   from jax.experimental import topologies
 
   if topology.chip.platform == 'tpu':
-    # Else libtpu asks the cloud where it is, and waits for an answer; and lets
-    # no other process have it, as if this one used a TPU.
+    # Otherwise libtpu asks the cloud where it is and waits for an answer, and
+    # keeps other processes out, as if this one used a TPU.
     os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
     os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
     options: dict[str, Any] = _ONE_CHIP if topology.devices == 1 else {}
     if topology.kind == 'v4':
-      # Both cores of a chip as one device, as JAX runs it.
+      # Both cores of a chip are one device, as JAX runs them.
       options = {**options, 'chip_config_name': 'megacore'}
     described = topologies.get_topology_desc(
       topology.name, platform='tpu', **options
@@ -159,8 +161,8 @@ def devices(topology: Topology) -> tuple[Any, ...]:
   return tuple(described.devices)
 
 
-# What a compiler wants to know of a GPU beyond its peaks, from the vendor's
-# architecture white papers; limits that both have alike are in `gpu`.
+# Facts about a GPU that a compiler needs beyond its peaks, from the vendor's
+# architecture white papers; limits that all share are in `gpu`.
 _GPUS: dict[str, dict[str, Any]] = {
   'a100': {
     'name': 'NVIDIA A100-SXM4-80GB',
@@ -184,7 +186,7 @@ _GPUS: dict[str, dict[str, Any]] = {
 
 
 def gpu(kind: str) -> str:
-  """A GPU for XLA's compiler: GpuTargetConfigProto, as text."""
+  """Describes a GPU for XLA's compiler: GpuTargetConfigProto, as text."""
   gpu = _GPUS[kind]
   # A block can opt in to all of a core's shared memory but 1 KiB.
   return f"""

@@ -1,46 +1,51 @@
-"""One page about runs, which needs no network, and its figures as files.
+"""Write one page about runs, which needs no network, and its figures as files.
 
-For instance `python -m jaxnas.report runs/macro --out report.html`. A run's
-undebiased twin is shown beside it. PNG and SVG files of the figures stand in a
-folder of the page's name.
+For instance `python -m jaxnas.report runs/macro --out report.html`. The page
+shows a run's undebiased twin beside it. PNG and SVG files of the figures are
+written to a folder that has the page's name.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
-from jaxnas import cli
+from jaxnas.config import flags
+from jaxnas.runtime import errors, streams, words
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report(flags.Writes):
   """Flags of the command."""
 
   runs: tyro.conf.Positional[tuple[Path, ...]]
-  """Run directories of jaxnas.train."""
+  """Run directories that jaxnas.train wrote."""
   out: Path | None = None
-  """The page. Default: report.html in the first run."""
+  """The file of the page. Default: report.html in the first run."""
   title: str | None = None
-  """Of the page. Default: space and data."""
+  """The title of the page. Default: the space and the data."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = cli.read(
+  args = flags.read(
     Report, argv, prog='python -m jaxnas.report', description=__doc__
   )
-  with cli.usage_errors():
+  with errors.usage_errors():
     if not args.runs:
       raise ValueError('no run: give folders that jaxnas.train wrote.')
-    from jaxnas.report import write
+    from jaxnas.report import page
 
     out = args.out or args.runs[0] / 'report.html'
-    drawn = write(args.runs, out, title=args.title)
-  print(f'{out}: {len(drawn)} figures, also in {out.with_suffix("")}/')
+    page.check_out(out, args.runs, overwrite=args.overwrite)
+    files = page.write(args.runs, out, title=args.title)
+  drawn = len({file.stem for file in files})
+  print(
+    f'{out}: {words.counted(drawn, "figure")}, also as PNG and SVG in '
+    f'{out.with_suffix("")}/'
+  )
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  streams.run(main)

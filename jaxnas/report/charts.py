@@ -1,6 +1,7 @@
-"""What a figure shows, before anything draws it: `svg` and `files` do.
+"""Describes what a figure shows; `drawing` draws it.
 
-`colour` counts runs from 0, so that a run looks alike in every figure.
+`colour` is the number of a run, or a name that `palette` knows, so that one
+thing looks alike in every figure, and no two things do.
 """
 
 import dataclasses
@@ -15,16 +16,18 @@ class Line:
   """Points joined in their order."""
 
   label: str
-  colour: int
+  colour: int | str
   x_N: Num[np.ndarray, ' N']
   y_N: Num[np.ndarray, ' N']
   low_N: Float[np.ndarray, ' N'] | None = None
-  """Of an interval around each, with `high_N`."""
+  """Lower ends of the intervals around the points, drawn as a band."""
   high_N: Float[np.ndarray, ' N'] | None = None
+  """Upper ends of the intervals."""
   dotted: bool = False
-  """Mark the points: there are few."""
+  """Points are marked, as they are few."""
   texts: Sequence[str] = ()
-  """What hovering a point says; without them, its numbers."""
+  """The page says them when the pointer is on a point; without them, it says
+  the numbers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Dots:
   """Points, some of them ringed."""
 
   label: str
-  colour: int
+  colour: int | str
   x_N: Num[np.ndarray, ' N']
   y_N: Num[np.ndarray, ' N']
   texts: Sequence[str] = ()
@@ -44,10 +47,10 @@ class Bars:
   """A histogram."""
 
   label: str
-  colour: int
+  colour: int | str
   edges_M: Float[np.ndarray, ' M']
   count_N: Int[np.ndarray, ' N']
-  """One less than the edges."""
+  """Counts between neighbouring edges: N = M - 1."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,21 +58,21 @@ class Chart:
   """Marks on two axes."""
 
   name: str
-  """Of its files."""
+  """The name of its files, without a suffix."""
   title: str
   xlabel: str
   ylabel: str
   marks: Sequence[Line | Dots | Bars]
   note: str = ''
-  """A sentence below."""
+  """Sentences below the figure."""
   levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  """Lines across, by what they are."""
+  """Heights of lines across the chart, by their names."""
   turns: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  """Lines upwards, by what they are."""
+  """Places of upright lines, by their names."""
   diagonal: bool = False
-  """Show where both axes agree."""
+  """A line shows where both axes agree."""
   ranks: bool = False
-  """Both axes count from the best, 1, which is at the far end."""
+  """Both axes are ranks: the best, 1, is at the far end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,34 +88,72 @@ class Grid:
   unit: str
   note: str = ''
   limits: tuple[float, float] | None = None
-  """Of the colours, where several are compared; None: its own."""
+  """Values of the first and last colour, shared by grids that are compared;
+  None: the smallest and largest of this grid."""
 
   @property
   def square(self) -> bool:
-    """Whether rows and columns are the same."""
+    """Rows and columns are the same things."""
     return self.rows == self.columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Amounts:
-  """Bars of parts, a bar a label."""
+  """A bar for each label, made of a part for each kind."""
 
   name: str
   title: str
   unit: str
   parts: Mapping[str, Mapping[str, float]]
-  """By label: amounts by kind."""
+  """Amounts by kind, by label."""
   note: str = ''
 
 
 Figure = Chart | Grid | Amounts
 
+# A mark with more dots makes a page slow; ringed ones are always drawn.
+MOST_DOTS = 1500
 
-def extent(chart: Chart) -> tuple[float, float, float, float]:
+
+def legend(figure: Figure) -> list[tuple[int | str, str]]:
+  """(colour, label) of all that a reader has to tell apart; one needs none."""
+  if isinstance(figure, Amounts):
+    return [(kind, kind) for kind in kinds(figure)]
+  if isinstance(figure, Chart) and len(figure.marks) > 1:
+    return [(mark.colour, mark.label) for mark in figure.marks]
+  return []
+
+
+def notes(figure: Figure) -> str:
+  """The sentences below a figure: its own, and how many dots are left out."""
+  thin = [
+    f'{len(mark.x_N):,} dots, of which {len(thinned(mark)):,} are drawn.'
+    for mark in getattr(figure, 'marks', ())
+    if isinstance(mark, Dots) and len(mark.x_N) > MOST_DOTS
+  ]
+  return ' '.join([figure.note, *thin]).strip()
+
+
+def thinned(mark: Dots) -> Int[np.ndarray, ' M']:
+  """Indices of the dots that are drawn, the same at each call."""
+  count = len(mark.x_N)
+  if count <= MOST_DOTS:
+    return np.arange(count)
+  drawn = np.random.default_rng(0).choice(count, MOST_DOTS, replace=False)
+  ringed = [] if mark.ringed_M is None else mark.ringed_M
+  return np.union1d(drawn, np.asarray(ringed, int))
+
+
+def extent(
+  marks: Sequence[Line | Dots | Bars],
+  levels: Sequence[float] = (),
+  *,
+  diagonal: bool = False,
+) -> tuple[float, float, float, float]:
   """(left, right, bottom, top) that holds all marks, with some air."""
   xs: list[float] = []
-  ys = [float(level) for level in chart.levels.values()]
-  for mark in chart.marks:
+  ys = [float(level) for level in levels]
+  for mark in marks:
     if isinstance(mark, Bars):
       xs += mark.edges_M.tolist()
       ys += [0.0, *mark.count_N.astype(float).tolist()]
@@ -123,11 +164,11 @@ def extent(chart: Chart) -> tuple[float, float, float, float]:
       ys += mark.low_N.tolist()
     if isinstance(mark, Line) and mark.high_N is not None:
       ys += mark.high_N.tolist()
-  if chart.diagonal:
+  if diagonal:
     xs = ys = xs + ys
   left, right = _aired(xs)
   bottom, top = _aired(ys)
-  if any(isinstance(mark, Bars) for mark in chart.marks):
+  if any(isinstance(mark, Bars) for mark in marks):
     bottom = 0.0
   return left, right, bottom, top
 
@@ -139,30 +180,18 @@ def _aired(values: Sequence[float]) -> tuple[float, float]:
   return low - air, high + air
 
 
-def ticks(
-  low: float, high: float, *, ranks: bool = False, most: int = 6
-) -> list[float]:
-  """Round numbers between the two; of ranks also the first."""
-  from matplotlib.ticker import MaxNLocator
-
-  places = MaxNLocator(nbins=most - 1, steps=[1, 2, 2.5, 5, 10])
-  found = [float(tick) for tick in places.tick_values(low, high)]
-  if ranks:
-    found = [1.0, *(tick for tick in found if tick > 1)]
-  return [tick for tick in found if low <= tick <= high]
-
-
-def said(tick: float) -> str:
-  """A tick as it is written.
-
-  >>> said(2500.0), said(0.5)
-  ('2.5k', '0.5')
-  """
-  return f'{tick / 1000:g}k' if abs(tick) >= 1000 else f'{tick:g}'
+def limits(grid: Grid) -> tuple[float, float]:
+  """Smallest and largest value that its colours tell apart."""
+  if grid.limits is not None:
+    return grid.limits
+  finite = grid.value_RxC[np.isfinite(grid.value_RxC)]
+  return (
+    (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+  )
 
 
 def shares(amounts: Mapping[str, float]) -> dict[str, float]:
-  """The amounts that are not nothing, largest first."""
+  """The amounts above zero, largest first."""
   return dict(
     sorted(
       ((kind, amount) for kind, amount in amounts.items() if amount > 0),
@@ -171,10 +200,28 @@ def shares(amounts: Mapping[str, float]) -> dict[str, float]:
   )
 
 
+def kinds(amounts: Amounts) -> list[str]:
+  """Kinds with an amount above zero, in an order that all bars share."""
+  return [
+    *dict.fromkeys(
+      kind for row in amounts.parts.values() for kind in shares(row)
+    )
+  ]
+
+
+def edges(
+  values: Sequence[Float[np.ndarray, ' A']],
+) -> Float[np.ndarray, ' M']:
+  """Edges of histograms that stand in one chart, finer for more values."""
+  least = min(map(len, values))
+  bins = int(np.clip(2 * np.sqrt(least), 10, 60))
+  return np.histogram_bin_edges(np.concatenate(values), bins)
+
+
 def without_gaps(
   x: Sequence[float | int], y: Sequence[float | int]
 ) -> tuple[Float[np.ndarray, ' N'], Float[np.ndarray, ' N']]:
-  """Pairs of which both are finite."""
+  """The pairs of which both numbers are finite."""
   x_N, y_N = np.asarray(x, float), np.asarray(y, float)
   kept_N = np.isfinite(x_N) & np.isfinite(y_N)
   return x_N[kept_N], y_N[kept_N]

@@ -1,19 +1,21 @@
-"""Figures of densities, and of the distances between gradients."""
+"""Makes the figures of densities, and of the distances between gradients."""
 
 import re
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
 
-from jaxnas import correlation
-from jaxnas.report import charts
+from jaxnas.report import charts, ranked
 from jaxnas.report.folders import Run
 from jaxnas.report.ranked import slug, texts
+from jaxnas.truth import correlation
 
 
 def densities(runs: Sequence[Run]) -> list[charts.Figure]:
-  """How many architectures have which, and what the supernet says of them."""
+  """Histograms of the densities, and the supernet's accuracy against them."""
   found = [
     (colour, run, *alpha)
     for colour, run in enumerate(runs)
@@ -21,10 +23,7 @@ def densities(runs: Sequence[Run]) -> list[charts.Figure]:
   ]
   if not found:
     return []
-  every = np.concatenate([alpha['alpha_A'] for _, _, alpha, _ in found])
-  least = min(len(alpha['alpha_A']) for _, _, alpha, _ in found)
-  bins = int(np.clip(2 * np.sqrt(least), 10, 60))
-  edges_M = np.histogram_bin_edges(every, bins)
+  edges_M = charts.edges([alpha['alpha_A'] for _, _, alpha, _ in found])
   bars, dots, notes = [], [], []
   for colour, run, alpha, when in found:
     alpha_A, archs_AxE = alpha['alpha_A'], alpha['archs_AxE']
@@ -35,7 +34,7 @@ def densities(runs: Sequence[Run]) -> list[charts.Figure]:
       )
     )
     accuracy_A = run.accuracy_of(archs_AxE)
-    truth_A = None if run.truth is None else run.truth.accuracy(archs_AxE)
+    truth_A = None if run.truth is None else run.truth.known(archs_AxE)
     words = []
     if accuracy_A is not None:
       ranked_A = np.isfinite(accuracy_A)
@@ -57,8 +56,11 @@ def densities(runs: Sequence[Run]) -> list[charts.Figure]:
         )
       )
     if truth_A is not None:
-      rho = correlation.spearman(alpha_A, truth_A)
+      known_A = np.isfinite(truth_A)
+      rho = correlation.spearman(alpha_A[known_A], truth_A[known_A])
       words += [] if rho is None else [f'{rho:.2f} with the truth']
+    tau = ranked.temperature(run)
+    words += [] if tau is None else [f'temperature {tau:.3g}']
     notes.append(f'{run.label}, {when}: ' + ', '.join(words))
   out: list[charts.Figure] = [
     charts.Chart(
@@ -84,7 +86,7 @@ def densities(runs: Sequence[Run]) -> list[charts.Figure]:
 
 
 def _agreement(runs: Sequence[Run]) -> list[charts.Figure]:
-  """Of densities along a run with its last ones (the paper's table 6)."""
+  """Agreement of densities along a run with its last (the paper's table 6)."""
   lines = []
   for colour, run in enumerate(runs):
     if run.log is None or len(run.log['epoch_L']) < 2:
@@ -154,7 +156,7 @@ def distances(runs: Sequence[Run]) -> list[charts.Figure]:
 
 
 def _between(runs: Sequence[Run]) -> list[charts.Figure]:
-  """Of every two architectures, those that are alike side by side."""
+  """Distances between every two architectures, in an order by likeness."""
   squares = []
   for run in runs:
     if run.log is not None and len(run.log.get('some_M', ())) > 1:
@@ -189,10 +191,7 @@ def _between(runs: Sequence[Run]) -> list[charts.Figure]:
 
 
 def alike(distance_MxM: Float[np.ndarray, 'M M']) -> Int[np.ndarray, ' M']:
-  """An order in which neighbours are close: leaves of average linkage."""
-  from scipy.cluster import hierarchy
-  from scipy.spatial.distance import squareform
-
+  """Returns an order in which neighbours are close, by average linkage."""
   tree = hierarchy.linkage(
     squareform(distance_MxM), 'average', optimal_ordering=True
   )
@@ -202,12 +201,14 @@ def alike(distance_MxM: Float[np.ndarray, 'M M']) -> Int[np.ndarray, ' M']:
 def _by_layer(
   run: Run, rows: Sequence[str], epochs: Sequence[str], value_RxC: np.ndarray
 ) -> charts.Figure:
-  """From the first layer to the last, at some epochs."""
-  shown = {0, len(epochs) - 1}
+  """Distances from the first layer to the last, at the epochs that matter."""
+  # A later name replaces an earlier one, where epochs are few.
+  shown = {0: 'first'}
   if str(run.config.warmup_epochs) in epochs:
-    shown.add(epochs.index(str(run.config.warmup_epochs)))
+    shown[epochs.index(str(run.config.warmup_epochs))] = 'turning'
+  shown[len(epochs) - 1] = 'last'
   lines = []
-  for colour, c in enumerate(sorted(shown)):
+  for c, colour in shown.items():
     known_R = np.isfinite(value_RxC[:, c])
     numbers_R = np.arange(1, len(rows) + 1)
     lines.append(
@@ -230,12 +231,13 @@ def _by_layer(
     xlabel='layer, from the images on',
     ylabel='mean cosine distance',
     marks=lines,
-    note='On the same validation images. Hovering names the layer.',
+    note='Distances are on the same validation images. Point at a dot to read '
+    'the name of its layer.',
   )
 
 
 def depth(name: str) -> list[tuple[int, int, int, str]]:
-  """Sorts parameter paths from the images to the classes."""
+  """Returns a key that sorts parameter paths from the images to the classes."""
   first, *rest = name.split('/')
   word, number = _numbered(first)
   stage = {'stem': 0, 'first': 1, 'head': 3, 'linear': 4}.get(word, 2)

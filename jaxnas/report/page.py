@@ -1,146 +1,135 @@
-"""Sections as one HTML page that needs nothing else.
+"""Writes sections as one HTML page that needs nothing else.
 
-What comes from files is escaped, and a policy in the page lets nothing load
-and no script run but its own.
+Everything that comes from files is escaped, and a policy in the page lets
+nothing load but images within it, and no script run but its own.
 """
 
 import base64
 import hashlib
-import html
 import importlib.resources
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
-from jaxnas.report import charts, svg
-from jaxnas.report.sections import Code, Section, Table
+import jinja2
+from markupsafe import Markup
+
+from jaxnas.report import charts, folders, palette, sections, svg
+from jaxnas.report.blocks import Code, Network, Section, Table
+from jaxnas.runtime import files, outputs, places
+
+# What a report says of its origin.
+GENERATOR = '<meta name="generator" content="jaxnas.report">'
 
 
-def page(title: str, lines: Sequence[str], parts: Sequence[Section]) -> str:
-  """The whole page.
+def write(
+  runs: Sequence[Path], out: Path, *, title: str | None = None
+) -> list[Path]:
+  """Writes the page `out`, and its figures in a folder of its name.
 
   Args:
-    title: of the page.
-    lines: the summary.
-    parts: what follows.
+    runs: run directories of `jaxnas.train`.
+    out: an html file; replaced where it exists.
+    title: the title of the page; None: the space and data of the first run.
+
+  Returns the files of the figures. Raises ValueError or FileNotFoundError
+  where a folder holds no run.
   """
-  style, script = _asset('page.css'), _asset('page.js')
+  read = folders.read(runs)
+  parts = sections.sections(read)
+  given = read[0].config
+  folder = out.with_suffix('')
+  places.make(folder)
+  drawn, written = {}, []
+  for part in parts:
+    for block in part.blocks:
+      if isinstance(block, charts.Figure):
+        paths, drawn[block.name] = svg.save(block, folder)
+        written += paths
+  title = title or f'{given.space} on {given.data.name}'
+  where = [(run.label, run.name) for run in read]
+  text = page(title, where, sections.summary(read), parts, drawn)
+  files.write_text(out, text)
+  return written
+
+
+def check_out(
+  out: Path, runs: Sequence[Path], *, overwrite: bool = False
+) -> None:
+  """Raises ValueError where `write` would replace what no report is."""
+  outputs.check_file(out, '--out', _check_ours, overwrite=overwrite)
+  folder = out.with_suffix('')
+  places.check(folder, *runs)
+  if folder == out or (os.path.lexists(folder) and not folder.is_dir()):
+    raise ValueError(
+      f'--out {out} needs {folder} as a folder for figures: choose another '
+      'name, such as report.html.'
+    )
+  if (
+    not (overwrite or out.exists())
+    and folder.is_dir()
+    and any(folder.iterdir())
+  ):
+    raise ValueError(
+      f'--out {out}: {folder} would get its figures, and is not empty: choose '
+      'another, or add --overwrite.'
+    )
+
+
+def _check_ours(file: Path) -> None:
+  """Raises ValueError where a file is no report."""
+  if GENERATOR.encode() not in files.read_bytes(file):
+    raise ValueError('it is no report')
+
+
+def page(
+  title: str,
+  where: Sequence[tuple[str, str]],
+  lines: Sequence[str],
+  parts: Sequence[Section],
+  drawn: dict[str, str],
+) -> str:
+  """Returns the whole page.
+
+  Args:
+    title: the title of the page.
+    where: labels of the runs, and the names of their folders.
+    lines: the summary, a paragraph each.
+    parts: the sections, in their order.
+    drawn: SVG elements by the name of their figure, from `svg.save`.
+  """
+  script = _asset('page.js')
   digest = hashlib.sha256(script.encode()).digest()
-  policy = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src "
-    f"'sha256-{base64.b64encode(digest).decode()}'"
+  environment = jinja2.Environment(
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
   )
-  links = ' '.join(
-    f'<a href="#{_anchor(part)}">{html.escape(part.title)}</a>'
-    for part in parts
+  environment.tests |= {
+    'figure': lambda block: isinstance(block, charts.Figure),
+    'table': lambda block: isinstance(block, Table),
+    'network': lambda block: isinstance(block, Network),
+    'code': lambda block: isinstance(block, Code),
+  }
+  return environment.from_string(_asset('page.html')).render(
+    generator=Markup(GENERATOR),
+    title=title,
+    where=where,
+    lines=lines,
+    parts=parts,
+    drawn={name: Markup(element) for name, element in drawn.items()},
+    legend=charts.legend,
+    notes=charts.notes,
+    colours={'light': palette.LIGHT, 'dark': palette.DARK},
+    swatch=palette.name_of,
+    # Our own style and script stand in the page as they are.
+    style=Markup(_asset('page.css')),
+    script=Markup(script),
+    digest=base64.b64encode(digest).decode(),
   )
-  summary = '\n'.join(f'<p>{html.escape(line)}</p>' for line in lines)
-  return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{html.escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<header>
-<p class="brand">jaxnas report</p>
-<h1>{html.escape(title)}</h1>
-<div class="summary">
-{summary}
-</div>
-<nav>{links}</nav>
-</header>
-<main>
-{chr(10).join(map(_section, parts))}
-</main>
-<div id="tip" role="status" hidden></div>
-<script>{script}</script>
-</body>
-</html>
-"""
 
 
 def _asset(name: str) -> str:
   folder = importlib.resources.files('jaxnas.report')
   return (folder / name).read_text('utf-8')
-
-
-def _anchor(part: Section) -> str:
-  return part.title.lower().replace(' ', '-')
-
-
-def _section(part: Section) -> str:
-  blocks, figures = [], []
-  for block in part.blocks:
-    if isinstance(block, charts.Chart | charts.Grid | charts.Amounts):
-      figures.append(_figure(block))
-    elif isinstance(block, Table):
-      blocks.append(_table(block))
-    elif isinstance(block, Code):
-      blocks.append(_code(block))
-    else:
-      blocks.append(f'<p>{html.escape(block)}</p>')
-  if figures:
-    blocks.append(f'<div class="figures">{"".join(figures)}</div>')
-  blocks += [
-    f'<p class="lacking">{html.escape(line)}</p>' for line in part.lacking
-  ]
-  return (
-    f'<section id="{_anchor(part)}">\n<h2>{html.escape(part.title)}</h2>\n'
-    + '\n'.join(blocks)
-    + '\n</section>'
-  )
-
-
-def _figure(figure: charts.Figure) -> str:
-  note = html.escape(figure.note)
-  thinned = [
-    f'{len(mark.x_N):,} dots, of which {len(svg.thinned(mark)):,} are drawn.'
-    for mark in getattr(figure, 'marks', ())
-    if isinstance(mark, charts.Dots) and len(mark.x_N) > svg.MOST_DOTS
-  ]
-  note = ' '.join([note, *thinned]).strip()
-  return (
-    f'<figure>\n<h3>{html.escape(figure.title)}</h3>\n{_legend(figure)}'
-    f'{svg.figure(figure)}\n'
-    + (f'<figcaption>{note}</figcaption>\n' if note else '')
-    + '</figure>\n'
-  )
-
-
-def _legend(figure: charts.Figure) -> str:
-  if isinstance(figure, charts.Amounts):
-    keys = [(f'k{k}', name) for k, name in enumerate(svg.kinds(figure))]
-  elif isinstance(figure, charts.Chart) and len(figure.marks) > 1:
-    keys = [(f's{mark.colour}', mark.label) for mark in figure.marks]
-  else:
-    return ''
-  words = ''.join(
-    f'<span><i class="{class_}"></i>{html.escape(name)}</span>'
-    for class_, name in keys
-  )
-  return f'<p class="legend">{words}</p>\n'
-
-
-def _table(table: Table) -> str:
-  head = ''.join(f'<th scope="col">{html.escape(c)}</th>' for c in table.head)
-  rows = '\n'.join(
-    f'<tr><th scope="row">{html.escape(first)}</th>'
-    + ''.join(f'<td>{html.escape(cell)}</td>' for cell in rest)
-    + '</tr>'
-    for first, *rest in table.rows
-  )
-  note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ''
-  return (
-    f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
-    f'{rows}\n</tbody>\n</table></div>\n{note}'
-  )
-
-
-def _code(code: Code) -> str:
-  title, text = html.escape(code.title), html.escape(code.text)
-  if code.folded:
-    return f'<details><summary>{title}</summary><pre>{text}</pre></details>'
-  return f'<h3>{title}</h3>\n<pre>{text}</pre>'

@@ -1,67 +1,54 @@
-"""What a page says, in its order: sentences, tables and figures of runs."""
+"""Says what runs show: sentences, tables and figures, in the page's order."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxnas.config import flatten, to_json
-from jaxnas.report import charts, compared, ranked, trained
+from jaxnas.config import flatten
+from jaxnas.report import charts, compared, diagnosed, listed, ranked, trained
+from jaxnas.report.blocks import Section, Table
 from jaxnas.report.folders import Run
+from jaxnas.report.text import chosen, interval, number, percent
+from jaxnas.runtime import words
 
 Make = Callable[[Sequence[Run]], list[charts.Figure]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """Cells of text; the first of a row is its head."""
-
-  head: Sequence[str]
-  rows: Sequence[Sequence[str]]
-  note: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
-class Code:
-  """Text as it stands, folded away where it is `folded`."""
-
-  title: str
-  text: str
-  folded: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-  """A part of the page."""
-
-  title: str
-  blocks: Sequence[str | Table | Code | charts.Figure]
-  lacking: Sequence[str] = ()
-  """What is left out, and why."""
-
-
 def sections(runs: Sequence[Run]) -> list[Section]:
-  """Everything that these runs can show."""
-  return [
+  """Returns everything that these runs can show, without empty sections."""
+  every = [
     Section('Configuration', _guarded(configuration, runs)),
     _figures('Training', trained.curves, runs, 'metrics.jsonl'),
     _ranking(runs),
+    _figures('Diagnosis', diagnosed.diagnosis, runs, 'diagnosis.json'),
     _figures(
       'Density', compared.densities, runs, 'density.npz', 'density_log.npz'
     ),
-    _figures('Sampling', ranked.sampling, runs, 'samples.npz', 'density.npz'),
+    _figures(
+      'Sampling',
+      lambda runs: [*ranked.sampling(runs), *ranked.effective(runs)],
+      runs,
+      'samples.npz',
+      'updates.npz',
+    ),
     _figures('Gradient distances', compared.distances, runs, 'density_log.npz'),
-    _figures('Time and compute', trained.spent, runs, 'ledger.json'),
+    _figures('Time and compute', trained.cost, runs, 'ledger.json'),
     Section(
       'How to reproduce',
-      _guarded(reproduction, runs),
+      _guarded(listed.reproduction, runs),
       _lacking(runs, 'environment.json'),
     ),
   ]
+  return [one for one in every if one.blocks or one.lacking]
 
 
 def summary(runs: Sequence[Run]) -> list[str]:
-  """Three lines: what was done, how well it ranks, and what it chooses."""
+  """Says in three lines what was done, how well it ranks, what it chooses."""
   return _guarded(_summary, runs)
+
+
+def _images(result: Mapping[str, Any]) -> str:
+  """Says on how many images of which part a result was ranked."""
+  return words.counted(result['images'], f'{result["split"]} image')
 
 
 def _summary(runs: Sequence[Run]) -> list[str]:
@@ -71,30 +58,30 @@ def _summary(runs: Sequence[Run]) -> list[str]:
   done += f' of {given.space} on {given.data.name}'
   lengths = {(run.config.warmup_epochs, run.config.epochs) for run in runs}
   if len(lengths) == 1:
-    done += f': {given.warmup_epochs} warm-up epochs and {given.epochs} more'
+    warm_up = words.counted(given.warmup_epochs, 'warm-up epoch')
+    done += f': {warm_up} and {given.epochs} more'
   if found is None:
     return [f'{done}.', 'Nothing is ranked yet.', 'Nothing is chosen yet.']
   done += (
-    f'; {found["n"]:,} architectures ranked on {found["images"]:,} '
-    f'{found["split"]} images.'
+    f'; {words.counted(found["n"], "architecture")} ranked on {_images(found)}.'
   )
   ranked_runs = [run for run in runs if run.correlation is not None]
-  chosen = ', '.join(
-    f'{run.correlation["best_arch"]} by {run.label}'
+  choices = ', '.join(
+    f'{chosen(run.correlation)} by {run.label}'
     for run in ranked_runs
     if run.correlation
   )
   if 'kendall' not in found:
     return [
       done,
-      'There is no ground truth to hold it to.',
-      f'Chosen: {chosen}.',
+      'No ground truth is known to compare it with.',
+      f'Chosen: {choices}.',
     ]
   return [done, _taus(ranked_runs), _chosen(ranked_runs)]
 
 
 def _taus(runs: Sequence[Run]) -> str:
-  """How well they rank, and whether that tells them apart."""
+  """Says how well runs rank, and whether intervals tell them apart."""
   found = [(run, run.correlation or {}) for run in runs]
   text = "Kendall's tau " + ', '.join(
     f'{number(result.get("kendall"))} {interval(result)} ({run.label})'
@@ -116,20 +103,20 @@ def _taus(runs: Sequence[Run]) -> str:
 
 def _chosen(runs: Sequence[Run]) -> str:
   parts = [
-    f'{result["best_arch"]} by {run.label}, '
+    f'{chosen(result)} by {run.label}, '
     f'{percent(result.get("best_arch_true_accuracy"))} alone'
     for run in runs
     for result in [run.correlation or {}]
   ]
   best = (runs[0].correlation or {}).get('best_true_accuracy')
-  return f'Chosen: {"; ".join(parts)}. The best there is has {percent(best)}.'
+  return f'Chosen: {"; ".join(parts)}. The best one reaches {percent(best)}.'
 
 
 def configuration(runs: Sequence[Run]) -> list[Any]:
-  """What differs between the runs."""
+  """Lists the fields in which the configs differ."""
   flat = [flatten(run.config) for run in runs]
   if len(runs) == 1:
-    return ['One run: nothing to compare; its config stands at the end.']
+    return []
   differing = [
     name for name in flat[0] if any(one[name] != flat[0][name] for one in flat)
   ]
@@ -149,20 +136,21 @@ def _ranking(runs: Sequence[Run]) -> Section:
   def everything(runs: Sequence[Run]) -> list[Any]:
     return [
       *_guarded(ranking_table, runs),
+      *_guarded(listed.networks, runs),
       *ranked.ranks(runs),
       *trained.correlation(runs),
+      *listed.architectures(runs),
     ]
 
-  lacking = _lacking(runs, 'correlation.json', 'predictions.npz', 'table.json')
-  if not any('kendall' in row for run in runs for row in run.metrics):
-    lacking.append(
-      'Correlation along training: no run wrote it (ranking.every_epochs).'
-    )
-  return Section('Ranking', _guarded(everything, runs), lacking)
+  return Section(
+    'Ranking',
+    _guarded(everything, runs),
+    _lacking(runs, 'correlation.json', 'predictions.npz', 'table.json'),
+  )
 
 
 def ranking_table(runs: Sequence[Run]) -> list[Table]:
-  """How well each run ranks, and the free baselines below."""
+  """Lists how well each run ranks, and the free baselines below."""
   found = [run for run in runs if run.correlation is not None]
   if not found:
     return []
@@ -176,10 +164,22 @@ def ranking_table(runs: Sequence[Run]) -> list[Table]:
         number(result.get('spearman')),
         number(result.get('top_kendall')),
         number(result.get('precision_at', {}).get('10'), 2),
-        str(result['best_arch']),
+        chosen(result),
         percent(result.get('best_arch_true_accuracy')),
       ]
     )
+    for step in result.get('combined', ()):
+      rows.append(
+        [
+          f'{run.label} + {" + ".join(step["uses"])}',
+          f'{number(step.get("kendall"))} {interval(step)}',
+          number(step.get('spearman')),
+          number(step.get('top_kendall')),
+          '',
+          chosen(step),
+          percent(step.get('best_arch_true_accuracy')),
+        ]
+      )
   for name, values in (found[0].correlation or {}).get('baselines', {}).items():
     tau_rho = [number(values[key]) for key in ('kendall', 'spearman')]
     name = trained.BASELINES.get(name, name)
@@ -190,64 +190,13 @@ def ranking_table(runs: Sequence[Run]) -> list[Table]:
     Table(
       [*head, 'accuracy alone'],
       rows,
-      f'{result["n"]:,} architectures, {result["images"]:,} {result["split"]} '
-      f'images, batch normalisation by {result["bn"]}. Intervals are over '
-      'architectures; top tau: among the best tenth; P@10: share of the ten '
-      'ranked first that are among the ten best.',
+      f'{words.counted(result["n"], "architecture")}, '
+      f'{_images(result)}, batch normalisation by {result["bn"]}. Intervals '
+      'are over architectures. "Top tau" is tau among the best tenth; P@10 is '
+      'the share of the ten ranked first that are among the ten best. "Alone" '
+      'means trained without weight sharing.',
     )
   ]
-
-
-def reproduction(runs: Sequence[Run]) -> list[Any]:
-  """Commands, machines, versions and configs."""
-  rows, commands = [], {}
-  for run in runs:
-    there = run.environment or {}
-    commands.setdefault(str(there.get('command', 'unknown')), []).append(
-      run.label
-    )
-    rows.append(
-      [
-        run.label,
-        str(there.get('platform', '-')),
-        str(there.get('cpus', '-')),
-        str(there.get('precision', '-')),
-        str(there.get('python', '-')),
-      ]
-    )
-  versions = {
-    run.label: (run.environment or {}).get('versions', {}) for run in runs
-  }
-  packages = dict.fromkeys(name for one in versions.values() for name in one)
-  return [
-    *(Code(', '.join(labels), command) for command, labels in commands.items()),
-    Table(['', 'platform', 'CPUs', 'precision', 'Python'], rows),
-    Table(
-      ['', *packages],
-      [
-        [label, *(str(one.get(name, '-')) for name in packages)]
-        for label, one in versions.items()
-      ],
-    ),
-    *(
-      Code(f'{run.label}/config.json', to_json(run.config), folded=True)
-      for run in runs
-    ),
-  ]
-
-
-def number(value: float | None, digits: int = 3) -> str:
-  return '-' if value is None else f'{value:.{digits}f}'
-
-
-def percent(value: float | None) -> str:
-  return '-' if value is None else f'{value:.2%}'
-
-
-def interval(result: Mapping[str, Any]) -> str:
-  """Of Kendall's tau."""
-  found = result.get('kendall_interval')
-  return f'[{found[0]:.2f}, {found[1]:.2f}]' if found else ''
 
 
 def _figures(
@@ -259,7 +208,7 @@ def _figures(
 def _guarded(
   make: Callable[[Sequence[Run]], Sequence[Any]], runs: Sequence[Run]
 ) -> list[Any]:
-  """What is made, or a sentence where files hold what nothing can show."""
+  """Returns what `make` does, or a sentence where a file cannot be shown."""
   try:
     return [*make(runs)]
   except (
@@ -269,16 +218,20 @@ def _guarded(
     TypeError,
     ValueError,
   ) as error:
-    return [f'Left out: a file holds what cannot be shown ({error}).']
+    text = str(error).rstrip('.')
+    return [f'A file holds something that cannot be shown: {text}.']
 
 
 def _lacking(runs: Sequence[Run], *files: str) -> list[str]:
-  """Which of these files which runs lack."""
+  """Says which runs lack which of these files, and why."""
   out = []
   for file in files:
     labels: dict[str, list[str]] = {}
     for run in runs:
       if file in run.lacks:
         labels.setdefault(run.lacks[file], []).append(run.label)
-    out += [f'{", ".join(who)}: {file} {why}.' for why, who in labels.items()]
+    out += [
+      f'{file} of {" and ".join(who)} is not shown here: it {why.rstrip(".")}.'
+      for why, who in labels.items()
+    ]
   return out

@@ -1,4 +1,4 @@
-"""Figures of training: curves, correlation along it, and what it took."""
+"""Makes the figures of training: curves, correlation, time and compute."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,25 +15,36 @@ CURVES = (
   ('images_per_s', 'Speed', 'images/s'),
 )
 
-# What ranks without training.
+# Costs that rank architectures without training, by their name in files.
 BASELINES = {'params': 'parameters', 'macs': 'multiply-adds'}
-SPEED = 'A row that held a checkpoint, a density or a ranking is slower.'
+SPEED = 'Rows in which a checkpoint, a density or a ranking fell are slower.'
 
 
 def curves(runs: Sequence[Run]) -> list[charts.Figure]:
-  """Of each number of metrics.jsonl, every run."""
+  """Draws each number of metrics.jsonl, the runs side by side."""
   out: list[charts.Figure] = []
   for key, title, ylabel in CURVES:
     factor = 100 if key == 'accuracy' else 1
     lines = []
     for colour, run in enumerate(runs):
-      rows = [row for row in run.metrics if key in row and 'epoch' in row]
+      rows = [
+        row
+        for row in [*_joint(run, runs, key), *run.metrics]
+        if key in row and 'epoch' in row
+      ]
       x_N, y_N = charts.without_gaps(
         [row['epoch'] for row in rows], [row[key] * factor for row in rows]
       )
       if len(x_N):
         lines.append(
-          charts.Line(label=run.label, colour=colour, x_N=x_N, y_N=y_N)
+          charts.Line(
+            label=run.label,
+            colour=colour,
+            x_N=x_N,
+            y_N=y_N,
+            # A line through one point cannot be seen.
+            dotted=len(x_N) < 3,
+          )
         )
     if lines:
       out.append(
@@ -48,6 +59,20 @@ def curves(runs: Sequence[Run]) -> list[charts.Figure]:
         )
       )
   return out
+
+
+def _joint(run: Run, runs: Sequence[Run], key: str) -> list[dict[str, Any]]:
+  """Returns the row of the shared warm-up's end, at which a twin begins."""
+  for other in runs:
+    if run.folder == other.folder / 'undebiased':
+      end = run.config.warmup_epochs
+      shared = [
+        row
+        for row in other.metrics
+        if key in row and row.get('epoch', end + 1) <= end
+      ]
+      return shared[-1:]
+  return []
 
 
 def correlation(runs: Sequence[Run]) -> list[charts.Figure]:
@@ -98,21 +123,21 @@ def correlation(runs: Sequence[Run]) -> list[charts.Figure]:
       levels=levels,
       turns=warmup(runs),
       note=(
-        f'Of at most {sample} architectures, the same along a run. Bands: 95% '
-        'intervals over architectures.'
+        f'Each point ranks at most {sample} architectures, the same along a '
+        'run. Bands are 95% intervals over architectures.'
       ),
     )
   ]
 
 
 def warmup(runs: Sequence[Run]) -> dict[str, float]:
-  """Where it ends, if that is the same in all."""
+  """Returns the epoch at which the warm-up ends, if all runs share it."""
   ends = {run.config.warmup_epochs for run in runs}
   return {'warm-up ends': float(ends.pop())} if len(ends) == 1 else {}
 
 
 def best_baseline(run: Run) -> tuple[str, float] | None:
-  """What ranks best without any training, and its tau."""
+  """Returns the cost that ranks best without any training, and its tau."""
   baselines: dict[str, Any] = (run.correlation or {}).get('baselines', {})
   found = {
     BASELINES.get(name, name): float(values['kendall'])
@@ -122,10 +147,14 @@ def best_baseline(run: Run) -> tuple[str, float] | None:
   return max(found.items(), key=lambda pair: pair[1]) if found else None
 
 
-def spent(runs: Sequence[Run]) -> list[charts.Figure]:
-  """Seconds by kind, and passes over the training images by purpose."""
+def cost(runs: Sequence[Run]) -> list[charts.Figure]:
+  """Draws seconds by kind, and passes over the images by purpose."""
   out: list[charts.Figure] = []
-  seconds = {run.label: run.ledger for run in runs if run.ledger}
+  seconds = {
+    run.label: {kind.replace('_', ' '): s for kind, s in run.ledger.items()}
+    for run in runs
+    if run.ledger
+  }
   if seconds:
     out.append(
       charts.Amounts(name='time', title='Time by kind', unit='s', parts=seconds)

@@ -1,7 +1,7 @@
-"""Make the paper's tables and figures, and those around it.
+"""Make the paper's tables and figures, and some beside them.
 
-Runs that are finished, in --out or in --results, are not repeated; those that
-a signal stopped go on where they were. For instance `python -m jaxnas.reproduce
+Finished runs, in --out or in --results, are not repeated; runs that a signal
+stopped go on where they were. For instance `python -m jaxnas.reproduce
 table3 --scale cpu --data.dir DIR --out DIR`.
 """
 
@@ -12,36 +12,34 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich import box
-from rich.console import Console
-from rich.table import Table as RichTable
 
-from jaxnas import cli, runs, validation
-
-Name = Literal[
-  'table3',
-  'table4',
-  'table5',
-  'table6',
-  'figure1',
-  'figure2',
-  'bse',
-  'table_nb201',
-  'table_imagenet',
-  'table_samplers',
-  'table_measures',
-  'all',
-]
+from jaxnas.config import fields, flags, run_flags, validation
+from jaxnas.many import flags as many
+from jaxnas.runtime import (
+  errors,
+  files,
+  inputs,
+  lock,
+  outputs,
+  startup,
+  streams,
+  words,
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
-  """Where images are."""
+class Data(run_flags.Data):
+  """Folders of images, and how they are read."""
 
-  dir: Path | None = None
+  dir: fields.PathOrNone = None
   """CIFAR-10, as `jaxnas.prepare` wrote it."""
-  imagenet: Path | None = None
-  """ImageNet, of table_imagenet."""
+  imagenet: fields.PathOrNone = None
+  """ImageNet, for table_imagenet."""
+
+  def by_name(self) -> dict[str, run_flags.Data]:
+    """Returns where each data set lies, and how it is read."""
+    photos = run_flags.Data(self.imagenet, self.workers, self.on_error)
+    return {'cifar10': run_flags.Data(self.dir), 'imagenet': photos}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,39 +49,43 @@ class Truth:
   nas_bench_macro: Path | None = None
   """The json of NAS-Bench-Macro."""
   nas_bench_201: Path | None = None
-  """What `jaxnas.prepare nas_bench_201` wrote."""
+  """The file that `jaxnas.prepare nas_bench_201` wrote."""
 
 
 NO_DATA, NO_TRUTH = Data(), Truth()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reproduce:
+class Reproduce(many.Many, flags.Writes):
   """Flags of the command."""
 
-  items: tyro.conf.Positional[tuple[Name, ...]]
-  """What to make; all of a scale by `all`."""
+  items: tyro.conf.Positional[tuple[str, ...]]
+  """Tables and figures to make, such as table3 and figure1, or all of a scale;
+  jaxnas/reproduce/README.md lists them."""
   out: Path
-  """Gets an item as ITEM.md and ITEM.json, figures, and runs/."""
+  """The folder for each item as ITEM.md and ITEM.json, figures, and runs/."""
   scale: Literal['cpu', 'paper'] = 'cpu'
-  """cpu: the _cpu configs, on two cores; paper: the published schedules."""
+  """The _cpu configs, made for two cores, or the published schedules."""
   seeds: int | None = None
-  """Runs of each kind. None: 3 of table 3 on Pooling, 1 of others."""
+  """Runs of each kind. None: 3 for table3 on Pooling, 1 for others."""
   temperatures: tuple[float, ...] = ()
-  """More rows of table5, for both spaces."""
+  """More temperatures for the rows of table5, in both spaces."""
   results: Path = Path('results')
-  """Where finished runs are looked for, and kept: a file a run."""
+  """The folder in which finished runs are found and kept, a file each."""
   dry_run: bool = False
-  """Only say which runs are needed, which are finished, and hours left."""
+  """Say which runs are needed, which are finished, and the hours left."""
+  gather: bool = False
+  """Train nothing: make the items of the runs that are finished."""
   data: Data = NO_DATA
   truth: Truth = NO_TRUTH
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  args = cli.read(
+  args = flags.read(
     Reproduce, argv, prog='python -m jaxnas.reproduce', description=__doc__
   )
-  with cli.usage_errors():
+  with errors.usage_errors():
+    many.check(args)
     if not args.items:
       raise ValueError('name what to make: table3 for instance, or all.')
     if args.seeds is not None:
@@ -91,73 +93,173 @@ def main(argv: Sequence[str] | None = None) -> int:
     for tau in args.temperatures:
       validation.above_zero('--temperatures', tau)
   # JAX and what needs it come after the flags, so that `--help` is quick.
-  from jaxnas.reproduce import drawn, items, plan, render, store, work
-  from jaxnas.training.preemption import Preemption
+  from jaxnas.many import driver
+  from jaxnas.many.tasks import begin
+  from jaxnas.reproduce import arrays, items, plan, render, store, work
+  from jaxnas.reproduce.item import Finished, Request
+  from jaxnas.runtime.preemption import Preemption
 
-  with cli.usage_errors():
+  with errors.usage_errors():
     names = plan.chosen(args.items, args.scale)
-    known = items.with_temperatures(args.temperatures)
-    where = {
-      'cifar10': args.data.dir and str(args.data.dir),
-      'imagenet': args.data.imagenet and str(args.data.imagenet),
-    }
+    check_out(args, names)
+    check_places(args)
+    request = Request(args.scale, args.temperatures)
+    where = args.data.by_name()
     planned = {
-      name: plan.jobs(known[name], args.scale, args.seeds, where)
+      name: plan.jobs(items.get(name), request, args.seeds, where)
       for name in names
     }
     results = store.read([args.out / 'results', args.results])
     needed = work.merged(
-      [job for of in planned.values() for _, row in of for job in row]
+      [
+        job
+        for rows in planned.values()
+        for _, of_seeds in rows
+        for job in of_seeds
+      ]
     )
+    plan.check_flags(needed, args.data)
+    if args.only is not None:
+      needed = plan.only(needed, args.only)
   if args.dry_run:
     show(needed, results, args.out / 'runs')
     return 0
   tables = dataclasses.asdict(args.truth)
   failed: list[str] = []
-  if not all(store.complete(job, results) for job in needed):
-    cli.prepare_process()
+  left = [job for job in needed if not store.complete(job, results)]
+  if left and not args.gather:
 
-    def keep(result: store.Result) -> None:
-      for folder in (args.out / 'results', args.results):
-        store.write(result, folder)
+    def keep(result: store.Result, of_run: arrays.Arrays) -> store.Result:
+      store.write(result, of_run, args.out / 'results')
+      return store.write(result, of_run, args.results)
 
-    with cli.usage_errors():
+    with errors.usage_errors():
+      if args.in_processes:
+        driver.prepare(args)
+      startup.prepare_process()
       plan.check(needed, results, tables)
+      if args.only is not None:
+        lock.keep(args.out / 'runs' / left[0].folder)
     args.out.mkdir(parents=True, exist_ok=True)
     again = 'stopped, nothing lost: the same command goes on'
-    with cli.outcome(args.out, again), Preemption() as preemption:
-      failed = work.do(
-        needed, args.out / 'runs', results, keep, tables, preemption
-      )
+    with errors.outcome(args.out, again), Preemption() as preemption:
+      if args.in_processes:
+        tasks = work.tasks(left, args.out)
+        ended = driver.run(
+          begin(
+            args.out, 'jaxnas.reproduce.__main__', argv_of_task(args), tasks
+          ),
+          args,
+          preemption,
+          len(needed) - len(left),
+        )
+        if args.later:
+          return 0
+        failed = driver.report(ended)
+        results = store.read([args.out / 'results', args.results])
+      else:
+        failed = work.do(
+          needed, args.out / 'runs', results, keep, tables, preemption
+        )
+  if args.only is not None:
+    return report_failures(failed)
   args.out.mkdir(parents=True, exist_ok=True)
   for name, rows in planned.items():
+    item = items.get(name)
     content = render.content(
       name,
-      known[name],
+      item,
       args.scale,
       rows,
       results,
       tables,
-      plan.command(name, args.scale, args.seeds, args.temperatures),
+      plan.command(name, request, args.seeds),
     )
-    every = [job for _, of_seeds in rows for job in of_seeds]
-    content |= drawn.extras(name, every, results, tables, args.out)
-    runs.write_json(args.out / f'{name}.json', content)
-    text = render.markdown(content)
-    runs.write_text(args.out / f'{name}.md', text)
+    if item.extras is not None:
+      done = [
+        job
+        for _, of_seeds in rows
+        for job in of_seeds
+        if store.complete(job, results)
+      ]
+      content |= item.extras(Finished(done, results, tables, args.out))
+    files.write_json(args.out / f'{name}.json', content)
+    text = render.markdown(content, item)
+    files.write_text(args.out / f'{name}.md', text)
     print(text)
+  return report_failures(failed)
+
+
+def report_failures(failed: Sequence[str]) -> int:
+  """Prints a line for each run that failed, and returns the exit code."""
   for line in failed:
     print(f'error: {line}', file=sys.stderr)
   return 1 if failed else 0
 
 
-def show(needed, results, folder: Path) -> None:
-  """Prints the runs that are needed, and what is left of them."""
-  from jaxnas.reproduce import store, work
+def argv_of_task(args: Reproduce) -> list[str]:
+  """Returns the flags with which a process does one of the runs."""
+  words = [*args.items, '--scale', args.scale]
+  places = {
+    'out': args.out,
+    'results': args.results,
+    'truth.nas_bench_macro': args.truth.nas_bench_macro,
+    'truth.nas_bench_201': args.truth.nas_bench_201,
+  }
+  values = {
+    name: place and place.absolute() for name, place in places.items()
+  } | {
+    'seeds': args.seeds,
+    'trust_module': args.trust_module,
+    'data.dir': args.data.dir,
+    'data.imagenet': args.data.imagenet,
+    'data.workers': args.data.workers,
+    'data.on_error': args.data.on_error,
+  }
+  for name, value in values.items():
+    if value is not None:
+      words += [f'--{name}', str(value)]
+  if args.temperatures:
+    words += ['--temperatures', *map(str, args.temperatures)]
+  return words
 
-  out = RichTable(box=box.SIMPLE_HEAD, title=f'{len(needed)} runs')
-  for head in ('run', 'seed', 'config', 'key', 'state', 'hours'):
-    out.add_column(head)
+
+def check_out(args: Reproduce, names: Sequence[str]) -> None:
+  """Raises ValueError where files are in the way that no item is."""
+  for name in names:
+    content, text = (args.out / f'{name}.{suffix}' for suffix in ('json', 'md'))
+
+    def ours(file: Path, content: Path = content) -> None:
+      files.read_json(content, {'item': str, 'rows': list})
+
+    for file in (content, text):
+      outputs.check_file(file, '--out', ours, overwrite=args.overwrite)
+
+
+def check_places(args: Reproduce) -> None:
+  """Raises an error where a flag names what cannot be what it must be.
+
+  Folders may be missing, since a dry run needs none.
+  """
+  outputs.check_folder(args.results, '--results')
+  for name, place in dataclasses.asdict(args.truth).items():
+    if place is not None:
+      inputs.check_file(place, f'--truth.{name}')
+  for name in ('dir', 'imagenet'):
+    if (place := getattr(args.data, name)) is not None:
+      inputs.check_folder(Path(place), f'--data.{name}')
+
+
+def show(needed, results, folder: Path) -> None:
+  """Prints the runs that are needed, their state, and the hours left."""
+  from jaxnas.reproduce import store, work
+  from jaxnas.runtime import table
+
+  out = table.table(
+    words.counted(len(needed), 'run'),
+    ['run', 'seed', 'config', 'key', 'state', 'hours'],
+    words=['config', 'key', 'state'],
+  )
   left, unknown = 0.0, 0
   for job in needed:
     hours = None
@@ -179,10 +281,11 @@ def show(needed, results, folder: Path) -> None:
   done = sum(store.complete(job, results) for job in needed)
   known = f'{left:.1f} hours left'
   if unknown:
-    known += f', and {unknown} runs of unknown length: none like them is there'
+    known += f', and {words.counted(unknown, "run")} of unknown length: none '
+    known += 'like them is done'
   out.caption = f'{done} of {len(needed)} are finished; {known}'
-  Console(width=None if sys.stdout.isatty() else 110).print(out)
+  table.show(out, width=table.WIDTH)
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  streams.run(main)

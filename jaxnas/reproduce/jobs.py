@@ -1,15 +1,28 @@
-"""One training run of an item, and what tells it from all others."""
+"""Describes the training runs of items, and what tells one from another."""
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from jaxnas import compare_flags, config
-from jaxnas.config import NOT_THE_EXPERIMENT, Config
+from jaxnas import config
+from jaxnas.config import Config, run_flags
+from jaxnas.experiment import comparison, ensembles
+from jaxnas.runtime.preemption import Preemption
 
 Scale = Literal['cpu', 'paper']
+
+
+class Part(NamedTuple):
+  """A measurement of a finished run besides its ranking."""
+
+  name: str
+  """Its name in the result of the run."""
+  measure: Callable[[Config, Path, Preemption], dict[str, Any]]
+  """From a run's config and folder to numbers, ready for JSON. Parts of a run
+  are measured in their order, so that one may read the files of another."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,32 +30,35 @@ class Row:
   """A row of a table: a kind of run, repeated over seeds."""
 
   names: tuple[str, ...]
-  """What the row is, a word a column."""
+  """The words that name the row, one for each column."""
   config: str
-  """Name of the config file, without _cpu and .py."""
+  """Name of the config file, without _cpu and .py; or with .py, where one file
+  serves every scale."""
   sampler: str
-  """As `jaxnas.compare` writes it: tree:iterative+debias."""
+  """The sampler as `jaxnas.compare` writes it: tree:iterative+debias."""
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   """Fields of the config that differ, by 'section.field'."""
   published: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  """By metric."""
+  """Published numbers by the key of their metric."""
   seeds: int = 1
-  """Where the command does not say how many."""
-  parts: tuple[str, ...] = ()
-  """What is measured of a run besides its ranking; see `parts`."""
+  """Number of runs where the command does not give one."""
+  parts: tuple[Part, ...] = ()
+  """Other measurements of the run."""
   without: str = ''
-  """Why there is no such run, if there is none."""
+  """The reason why there is no such run, if there is none."""
+  member: int = 0
+  """Number of the supernet in an ensemble, of which the first is 0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """A run to do, or done."""
+  """A run that is to do, or done."""
 
   row: Row
   config: Config
   file: str
-  """Of the config."""
-  parts: tuple[str, ...]
+  """The name of the config file."""
+  parts: tuple[Part, ...]
 
   @property
   def key(self) -> str:
@@ -53,61 +69,38 @@ class Job:
     return f'{self.config.space}-{self.key}'
 
 
-# At `--scale cpu`, over what the _cpu configs say.
-CPU: Mapping[str, Mapping[str, Any]] = {
-  # Every architecture counts, on fewer images: half an hour of a core a run.
-  # On 128 uniform training has a tau of 0.07, on 250 of 0.23; an epoch more
-  # leaves accuracies as close together (standard deviation 0.018, then 0.019).
-  'nas_bench_macro': {
-    'epochs': 1,
-    'density.batch_size': 16,
-    'ranking.archs': None,
-    'ranking.images': 250,
-  },
-  # Its own config is uniform throughout.
-  'nas_bench_201': {
-    'warmup_epochs': 1,
-    'epochs': 1,
-    'debias.effective_fraction': 0.5,
-    'density.batch_size': 4,
-    'ranking.images': 250,
-  },
-}
-
-
 def job(
   row: Row,
   scale: Scale,
   seed: int,
-  parts: tuple[str, ...] = (),
-  where: Mapping[str, str | None] | None = None,
+  where: Mapping[str, run_flags.Data] | None = None,
 ) -> Job:
-  """The run of a row.
+  """Returns the run of a row.
 
   Args:
-    row: of an item.
-    scale: which configs.
-    seed: added to that of the config.
-    parts: measured besides what the row asks for.
-    where: data.dir by data.name.
+    row: a row of an item.
+    scale: the scale, which chooses the config file.
+    seed: a number that is added to the seed of the config.
+    where: places of images and how they are read, by data.name.
   """
-  file = f'{row.config}_cpu.py' if scale == 'cpu' else f'{row.config}.py'
+  file = row.config
+  if not file.endswith('.py'):
+    file += '_cpu.py' if scale == 'cpu' else '.py'
   base = config.load(file)
-  if scale == 'cpu':
-    base = changed(base, CPU.get(base.space, {}))
   base = changed(base, row.changes)
   base = changed(base, {'debias.baseline': False})
-  made = compare_flags.configure(base, row.sampler, 'paths')
+  made = comparison.configure(base, row.sampler, 'paths')
   made = changed(made, {'seed': base.seed + seed})
-  if where and where.get(made.data.name):
-    made = changed(made, {'data.dir': where[made.data.name]})
-  return Job(row, made, file, tuple(dict.fromkeys((*row.parts, *parts))))
+  made = ensembles.member(made, row.member)
+  if where and made.data.name in where:
+    made = run_flags.read_from(made, where[made.data.name])
+  return Job(row, made, file, row.parts)
 
 
 def changed(given: Config, changes: Mapping[str, Any]) -> Config:
-  """The config with these fields, by 'section.field'.
+  """Returns the config with other values of fields, by 'section.field'.
 
-  Raises ValueError for a field that there is not.
+  Raises ValueError for a field that does not exist.
   """
   known = config.flatten(given)
   for name, value in changes.items():
@@ -123,19 +116,19 @@ def changed(given: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def experiment_fields(given: Config) -> dict[str, Any]:
-  """By 'section.field', those that the result depends on."""
+  """Returns the fields that a result depends on, by 'section.field'."""
   return {
     name: value
-    for name, value in config.flatten(given).items()
-    if not {name, name.partition('.')[0]} & {*NOT_THE_EXPERIMENT, 'retrain'}
+    for name, value in config.of_experiment(given).items()
+    if not name.startswith('retrain.')
   }
 
 
 def key(given: Config) -> str:
-  """Twelve hex digits: of the fields that the result depends on.
+  """Hashes the fields that a result depends on, to twelve hex digits.
 
-  Those at their defaults are left out, so that a field which is added to the
-  config changes no key.
+  Fields at their defaults are left out, so that a new field of the config
+  changes no key.
   """
   untouched = experiment_fields(Config())
   fields = {
@@ -148,7 +141,7 @@ def key(given: Config) -> str:
 
 
 def command(one: Job) -> str:
-  """What trains the same with `jaxnas.train`, its data in DIR."""
+  """Returns the command that trains the same run from data in DIR."""
   file, ours = config.load(one.file), config.flatten(one.config)
   words = [
     f'--{name} {value}'

@@ -1,17 +1,20 @@
-"""What debiasing changes: runs in pairs that differ in nothing else."""
+"""Compares runs in pairs that differ in nothing but debiasing."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxnas import correlation, spaces, tables
-from jaxnas.compare_flags import DEBIAS
-from jaxnas.reproduce import store
-from jaxnas.reproduce.jobs import Job
-
-RESAMPLES = 300
+from jaxnas import spaces, truth
+from jaxnas.config import Config, Density
+from jaxnas.experiment import build
+from jaxnas.experiment.comparison import DEBIAS
+from jaxnas.reproduce import over_seeds, store
+from jaxnas.reproduce.jobs import Job, key
+from jaxnas.runtime import rng
+from jaxnas.truth import correlation
 
 
 def differences(
@@ -19,64 +22,61 @@ def differences(
   results: Mapping[str, store.Result],
   files: Mapping[str, Path | None],
 ) -> list[dict[str, Any]]:
-  """Of Kendall's tau, debiased less not, with 95% over the same resamples.
+  """Averages, for each row, Kendall's tau debiased less undebiased.
 
-  Of two runs that differ in nothing else, where both predictions are kept.
+  The two runs of a pair differ in nothing else and share their seed. Runs whose
+  predictions are not kept, and rows without a pair, are left out.
   """
+  kept = [
+    job
+    for job in jobs
+    if job.key in results and results[job.key]['hits'] is not None
+  ]
+  partners = {plain(job.config): job for job in kept if not debiases(job)}
+  pairs: dict[tuple[str, ...], list[tuple[Job, Job]]] = {}
+  for job in kept:
+    partner = partners.get(plain(job.config))
+    if debiases(job) and partner is not None:
+      pairs.setdefault(job.row.names, []).append((job, partner))
   out = []
-  for job in jobs:
-    result = results.get(job.key)
-    if not job.row.sampler.endswith(DEBIAS) or result is None:
+  for names, of_row in pairs.items():
+    truth_A = truth_of(of_row[0][0], files)
+    if truth_A is None:
       continue
-    plain = [
-      results[other.key]
-      for other in jobs
-      if other.row.sampler + DEBIAS == job.row.sampler
-      and other.config.space == job.config.space
-      and other.config.seed == job.config.seed
-      and other.key in results
+    hits_SxPxA = [
+      [np.array(results[job.key]['hits']) for job in pair] for pair in of_row
     ]
-    truth_A = truth(job, files)
-    if (
-      not plain or truth_A is None or None in (plain[0]['hits'], result['hits'])
-    ):
-      continue
-    ours_A, theirs_A = (np.array(r['hits']) for r in (result, plain[0]))
-    if not len(ours_A) == len(theirs_A) == len(truth_A):
-      continue
-
-    def difference(chosen_A, truth_A, ours_A=ours_A, theirs_A=theirs_A):
-      taus = [
-        correlation.kendall(hits_A[chosen_A], truth_A)
-        for hits_A in (ours_A, theirs_A)
-      ]
-      ours, theirs = taus
-      return None if ours is None or theirs is None else ours - theirs
-
-    every_A = np.arange(len(truth_A))
+    found = over_seeds.estimate(
+      over_seeds.difference(correlation.kendall, hits_SxPxA, truth_A),
+      len(of_row),
+      len(truth_A),
+      rng.generator(of_row[0][0].config.seed, 'paired differences'),
+      over_seeds.RESAMPLES,
+    )
     out.append(
       {
-        'names': [*job.row.names],
-        'seed': job.config.seed,
-        'kendall': difference(every_A, truth_A),
-        'interval': correlation.bootstrap(
-          difference,
-          every_A,
-          truth_A,
-          np.random.default_rng(job.config.seed),
-          RESAMPLES,
-        ),
+        'names': [*names],
+        'seeds': [job.config.seed for job, _ in of_row],
+        **found._asdict(),
       }
     )
   return out
 
 
-def truth(job: Job, files: Mapping[str, Path | None]) -> np.ndarray | None:
-  """True accuracies of what a run ranked; None where no table says them."""
-  from jaxnas import build
+def debiases(job: Job) -> bool:
+  """Returns True if the row of a job is debiased."""
+  return job.row.sampler.endswith(DEBIAS)
 
+
+def plain(config: Config) -> str:
+  """Returns a key that a run shares with its undebiased partner."""
+  return key(dataclasses.replace(config.undebiased(), density=Density()))
+
+
+def truth_of(job: Job, files: Mapping[str, Path | None]) -> np.ndarray | None:
+  """True accuracies of the architectures that a run ranked; None if unknown."""
   space, file = spaces.get(job.config.space), files.get(job.config.space)
-  if file is None and not tables.shipped(space, job.config.data.name):
+  if file is None and not truth.shipped(space, job.config.data.name):
     return None
-  table = tables.load(space, file, job.config.data.name)
+  table = truth.load(space, file, job.config.data.name)
   return table.accuracy(build.ranking_archs(job.config, space))

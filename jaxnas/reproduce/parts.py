@@ -1,43 +1,36 @@
-"""What is measured of a trained run besides its ranking.
-
-Each takes the job and the folder of its finished run, and returns what goes
-into the result, ready for JSON.
-"""
+"""Measures densities and distances at the checkpoints along a run."""
 
 import dataclasses
 import itertools
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jaxnas import correlation
-from jaxnas.reproduce.jobs import Job, changed
+from jaxnas import density
+from jaxnas.config import Config
+from jaxnas.density import tensors
+from jaxnas.experiment import build, contents, density_log
+from jaxnas.experiment import densities as estimation
+from jaxnas.experiment.parts import Experiment
+from jaxnas.reproduce.jobs import Job, Part, changed
+from jaxnas.runtime.preemption import Preemption
+from jaxnas.training.checkpoint import Checkpoints
+from jaxnas.training.step import TrainState
+from jaxnas.truth import correlation
 
-if TYPE_CHECKING:
-  from jaxnas.build import Experiment
-  from jaxnas.training.preemption import Preemption
-  from jaxnas.training.step import TrainState
-
-# Table 6 depends on them: all are told that the supernet declares.
+# Sets of tensors that are compared, as far as the supernet declares them.
 TENSORS = ('authors', 'early', 'deep')
 
-# Epochs of the paper's schedule that are looked at; a shorter one is looked at
-# after each of its epochs.
+# Epochs of the paper's schedule that are measured.
 EPOCHS = (0, 5, 10, 50, 100, 200, 300)
 
-# Under what ImageNet's architectures are searched.
-MAX_MACS = '330M'
-# Flags of a search besides; without them it is as long as that of SPOS.
-SEARCH: tuple[str, ...] = ()
 
-Part = Callable[[Job, Path, 'Preemption'], dict[str, Any]]
+def epochs_measured(total: int) -> tuple[int, ...]:
+  """Returns the epochs, of so many in a run, after which it is measured.
 
+  A run that is shorter than the paper's is measured about six times.
 
-def looked_at(total: int) -> tuple[int, ...]:
-  """Epochs of a run of so many that densities and distances are taken at.
-
-  >>> looked_at(3), looked_at(300)
+  >>> epochs_measured(3), epochs_measured(300)
   ((0, 1, 2, 3), (0, 5, 10, 50, 100, 200, 300))
   """
   if total < EPOCHS[-1]:
@@ -47,16 +40,16 @@ def looked_at(total: int) -> tuple[int, ...]:
 
 
 def along_the_way(job: Job) -> bool:
-  """Whether an item looks at checkpoints of such a run."""
+  """Returns True if some item measures the checkpoints of such a run."""
   return (job.row.config, job.row.sampler) == ('pooling', 'uniform')
 
 
 def kept(job: Job) -> Job:
-  """The job, with the checkpoints that parts may be taken from later."""
+  """Returns the job with the checkpoints that parts are measured from."""
   if not along_the_way(job):
     return job
   total = job.config.total_epochs
-  gaps = [b - a for a, b in itertools.pairwise(looked_at(total))]
+  gaps = [b - a for a, b in itertools.pairwise(epochs_measured(total))]
   return dataclasses.replace(
     job,
     config=changed(
@@ -67,17 +60,15 @@ def kept(job: Job) -> Job:
 
 
 def along(
-  job: Job, run: Path, preemption: 'Preemption'
-) -> 'Iterator[tuple[int, Experiment, TrainState]]':
-  """(epoch, experiment, state) at the epochs that are looked at."""
-  from jaxnas import build
-  from jaxnas.training.checkpoint import Checkpoints
-
-  experiment = build.experiment(job.config)
+  config: Config, run: Path, preemption: Preemption
+) -> Iterator[tuple[int, Experiment, TrainState]]:
+  """Yields (epoch, experiment, state) at the epochs that are measured."""
+  experiment = build.experiment(config)
+  contents.check(run, experiment.images)
   like = experiment.init_state()
   steps = experiment.training.steps_per_epoch
   with Checkpoints(run / 'checkpoints') as checkpoints:
-    for epoch in looked_at(job.config.total_epochs):
+    for epoch in epochs_measured(config.total_epochs):
       preemption.check()
       state = like
       if epoch:
@@ -85,20 +76,18 @@ def along(
       yield epoch, experiment, state
 
 
-def densities(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
+def densities(
+  config: Config, run: Path, preemption: Preemption
+) -> dict[str, Any]:
   """Spearman of the densities at each epoch with the last, by tensor set.
 
   Gradients are taken once for all sets.
   """
-  from jaxnas import density, density_config
-  from jaxnas.density import tensors
-
-  config = job.config
   epochs, alphas = [], {}
-  for epoch, experiment, state in along(job, run, preemption):
+  for epoch, experiment, state in along(config, run, preemption):
     epochs.append(epoch)
-    subject = density_config.subject(experiment, state)
-    net, params, archs_AxE, *_ = subject
+    snapshot = estimation.snapshot(experiment, state)
+    net, params, archs_AxE, *_ = snapshot
     names = {
       name: tensors.select(net, params, archs_AxE, name)
       for name in TENSORS
@@ -106,17 +95,20 @@ def densities(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
     }
     every = ','.join(sorted({*itertools.chain(*names.values())}))
     features = density.gather(
-      subject,
-      density_config.measure(
-        changed(config, {'density.tensors': every}), net, params, archs_AxE
+      snapshot,
+      estimation.measure(
+        changed(config, {'density.tensors': every}).density,
+        net,
+        params,
+        archs_AxE,
       ),
       memory_gb=config.density.memory_gb,
       poll=preemption.check,
     )
     for name, of_set in names.items():
-      estimated = density_config.estimate(
-        changed(config, {'density.tensors': name}),
-        subject,
+      estimated = estimation.estimate(
+        changed(config, {'density.tensors': name}).density,
+        snapshot,
         features={key: features[key] for key in of_set},
       )
       alphas.setdefault(name, []).append(estimated.alpha_A)
@@ -131,20 +123,20 @@ def densities(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
   }
 
 
-def distances(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
+def distances(
+  config: Config, run: Path, preemption: Preemption
+) -> dict[str, Any]:
   """Mean gradient distance in each weight tensor at each epoch."""
-  from jaxnas import density_config, density_log
-
   epochs, panels, names = [], {'training': [], 'validation': []}, ()
-  for epoch, experiment, state in along(job, run, preemption):
+  for epoch, experiment, state in along(config, run, preemption):
     epochs.append(epoch)
     names = density_log.weights(experiment, state.params)
-    subject = density_config.subject(experiment, state)
-    row = density_log.distances(experiment, state, subject, preemption.check)
+    snapshot = estimation.snapshot(experiment, state)
+    row = density_log.distances(experiment, state, snapshot, preemption.check)
     for panel, rows in panels.items():
       rows.append(
         [
-          # Gradients of a tensor may vanish, and have no direction then.
+          # Gradients of a tensor that vanish have no direction.
           round(float(value), 5) if value == value else None
           for value in row[f'{panel}_distance_LxT']
         ]
@@ -152,46 +144,5 @@ def distances(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
   return {'epochs': epochs, 'tensors': [*names], **panels}
 
 
-def searched(searcher: str) -> Part:
-  """The best architecture that a search under the limit finds."""
-
-  def search(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
-    from jaxnas import search, search_flags
-
-    folder = run / searcher
-    if not (folder / search.BEST).exists():
-      begun = ['--resume'] if (folder / search_flags.WHAT).exists() else []
-      command = ['--run', str(run), '--workdir', str(folder)]
-      command += ['--searcher', searcher, '--max_macs', MAX_MACS, *SEARCH]
-      search.main([*(command[2:4] if begun else command), *begun])
-    best = json.loads((folder / search.BEST).read_text('utf-8'))
-    return {name: best[name] for name in ('arch', 'accuracy', 'macs', 'params')}
-
-  return search
-
-
-def retrained(searcher: str) -> Part:
-  """What that architecture reaches alone."""
-
-  def retrain(job: Job, run: Path, preemption: 'Preemption') -> dict[str, Any]:
-    from jaxnas import retrain, search
-
-    best = json.loads((run / searcher / search.BEST).read_text('utf-8'))
-    folder = run / f'retrain_{searcher}'
-    if not (folder / retrain.RESULT).exists():
-      command = ['--run', str(run), '--workdir', str(folder)]
-      command += ['--arch', best['arch']]
-      begun = ['--resume'] if (folder / retrain.WHICH).exists() else []
-      retrain.main([*command, *begun])
-    result = json.loads((folder / retrain.RESULT).read_text('utf-8'))
-    return {name: result[name] for name in ('arch', 'accuracy', 'seeds')}
-
-  return retrain
-
-
-PARTS: dict[str, Part] = {
-  'densities': densities,
-  'distances': distances,
-  **{name: searched(name) for name in ('evolution', 'shifting')},
-  **{f'retrain_{name}': retrained(name) for name in ('evolution', 'shifting')},
-}
+DENSITIES = Part('densities', densities)
+DISTANCES = Part('distances', distances)

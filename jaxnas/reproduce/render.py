@@ -1,46 +1,18 @@
-"""An item as it is read: its numbers as JSON, and the same as Markdown."""
+"""Writes items to be read: their numbers as JSON, and the same as Markdown."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from jaxnas.reproduce import paired, store
-from jaxnas.reproduce.items import Item
+from jaxnas.report import charts, svg
+from jaxnas.reproduce import over_seeds, paired, store
+from jaxnas.reproduce.item import Item
 from jaxnas.reproduce.jobs import Job, Row, Scale
 
 SCALED = 'scaled schedule: the `_cpu` configs, not the published ones'
-
-
-class Metric(NamedTuple):
-  """How a number is written."""
-
-  head: str
-  form: str
-  note: str = ''
-  """What it means, where the head does not say so."""
-
-
-METRICS = {
-  'kendall': Metric("Kendall's tau", '{:.3f}'),
-  'spearman': Metric('Spearman', '{:.3f}'),
-  'top_kendall': Metric('top tau', '{:.3f}'),
-  'best_arch_true_accuracy': Metric('accuracy found', '{:.2%}'),
-  'effective': Metric(
-    'effective', '{:.1f}', 'Effective: 1 / sum of P squared, architectures.'
-  ),
-  'density_truth': Metric(
-    'density',
-    '{:.2f}',
-    'Density: its Spearman with the accuracy alone; where it is above 0, what '
-    'debiasing favours less is better.',
-  ),
-  'searched': Metric('in the supernet', '{:.2%}'),
-  'macs': Metric('multiply-adds', '{:.4g}'),
-  'retrained': Metric('alone', '{:.2%}'),
-}
 
 
 def content(
@@ -52,16 +24,16 @@ def content(
   files: Mapping[str, Path | None],
   command: str,
 ) -> dict[str, Any]:
-  """What there is to say, ready for JSON.
+  """Returns the rows of an item, ready for JSON.
 
   Args:
-    name: of the item.
-    item: itself.
-    scale: of its runs.
-    jobs: by row, a job a seed; none where a row has no run.
+    name: the item's name.
+    item: the item.
+    scale: the scale of its runs.
+    jobs: rows with a job for each seed; none where a row has no run.
     results: finished runs by key.
-    files: ground truth by space.
-    command: that makes it.
+    files: files of ground truth by space.
+    command: the command that makes the item.
   """
   rows, done = [], []
   for row, of_seeds in jobs:
@@ -77,7 +49,7 @@ def content(
         'wanted': len(of_seeds),
         'seeds': [job.config.seed for job, _ in found],
         'metrics': {
-          metric: spread([store.value(result, metric) for _, result in found])
+          metric.key: spread([metric.of(result) for _, result in found])
           for metric in item.metrics
         },
         'published': dict(row.published),
@@ -103,7 +75,7 @@ def content(
 
 
 def spread(values: Sequence[float | None]) -> dict[str, Any]:
-  """Mean and sample standard deviation of those that are defined."""
+  """Returns mean and sample standard deviation of the values that exist."""
   defined = [value for value in values if value is not None]
   return {
     'mean': float(np.mean(defined)) if defined else None,
@@ -112,30 +84,31 @@ def spread(values: Sequence[float | None]) -> dict[str, Any]:
   }
 
 
-def markdown(content: Mapping[str, Any]) -> str:
-  """The same, to be read."""
-  rows = content['rows']
-  metrics = [*rows[0]['metrics']]
-  compared = {m for m in metrics for row in rows if m in row['published']}
+def markdown(content: Mapping[str, Any], item: Item) -> str:
+  """Writes the content of an item as Markdown."""
+  rows, metrics = content['rows'], item.metrics
+  compared = {m for m in metrics for row in rows if m.key in row['published']}
   head = [*content['columns'], 'n']
   for metric in metrics:
-    head.append(METRICS[metric].head)
+    head.append(metric.head)
     head += ['published'] if metric in compared else []
   body = []
   for row in rows:
     cells = [*row['names'], str(len(row['seeds']))]
     for metric in metrics:
-      form = METRICS[metric].form
-      cells.append(_cell(row['metrics'][metric], form))
+      cells.append(_cell(row['metrics'][metric.key], metric.form))
       if metric in compared:
-        known = row['published'].get(metric)
-        cells.append('' if known is None else form.format(known))
+        known = row['published'].get(metric.key)
+        cells.append('' if known is None else metric.form.format(known))
     body.append(cells)
-  lines = [f'# {content["title"]}', '', *_table(head, body), '']
+  lines = [f'# {content["title"]}', '']
+  if not rows:
+    return '\n'.join([*lines, *content.get('lines', [])]).rstrip() + '\n'
+  lines += [*table(head, body), '']
   notes = [
     'Mean ± standard deviation over n seeds. '
     f'{content["finished"]} of {content["wanted"]} runs are finished.',
-    *(METRICS[metric].note for metric in metrics),
+    *(metric.note for metric in metrics),
     content['note'],
   ]
   lines += [' '.join(filter(None, notes)), '']
@@ -144,16 +117,15 @@ def markdown(content: Mapping[str, Any]) -> str:
       lines += [f'{", ".join(row["names"])}: no run, {row["without"]}.', '']
   if content['differences']:
     lines += [
-      "Kendall's tau, debiased less undebiased, the same resamples:",
+      "Kendall's tau, debiased less undebiased, the mean over seeds; 95% "
+      'intervals over seeds (two or more), then over seeds and architectures:',
       '',
     ]
     for one in content['differences']:
-      low_high = one['interval']
-      tail = f' [{low_high[0]:+.3f}, {low_high[1]:+.3f}]' if low_high else ''
-      lines.append(
-        f'- {", ".join(one["names"])}, seed {one["seed"]}: '
-        f'{signed(one["kendall"])}{tail}'
+      found = over_seeds.Estimate(
+        **{field: one[field] for field in over_seeds.Estimate._fields}
       )
+      lines.append(f'- {", ".join(one["names"])}: {found.text()}')
     lines.append('')
   lines += content.get('lines', [])
   lines += _runs(content)
@@ -177,7 +149,7 @@ def _runs(content: Mapping[str, Any]) -> list[str]:
   if known:
     lines += [f"Kendall's tau without any training: {', '.join(known)}.", '']
   head = ['run', 'seed', "Kendall's tau [95%]", 'ranked', 'images', 'wall time']
-  lines += _table(
+  lines += table(
     [*head, 'machine'],
     [
       [
@@ -230,11 +202,20 @@ def _cell(found: Mapping[str, Any], form: str) -> str:
   return text
 
 
+def pictures(drawn: Sequence[charts.Figure], out: Path) -> dict[str, Any]:
+  """Writes figures to a folder; returns the lines that show them."""
+  lines = []
+  for figure in drawn:
+    (picture, _), _ = svg.save(figure, out)
+    lines += [f'![{figure.title}]({picture.name})', '']
+  return {'lines': lines}
+
+
 def signed(value: float | None) -> str:
   return '-' if value is None else f'{value:+.3f}'
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
   return [
     f'| {" | ".join(cells)} |' for cells in (head, ['---'] * len(head), *rows)
   ]

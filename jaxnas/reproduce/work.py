@@ -1,53 +1,71 @@
-"""Runs that are not done yet, one after the other."""
+"""Does the runs that are not finished, one after the other."""
 
 import dataclasses
 import json
+import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jaxnas import compare, runs, train, warm_up
-from jaxnas.reproduce import store
+from jaxnas import truth
+from jaxnas.config import digest, run_folder
+from jaxnas.experiment import comparison, datasets, warm_up
+from jaxnas.many.tasks import Task
+from jaxnas.reproduce import arrays, store
 from jaxnas.reproduce.jobs import Job, experiment_fields
-from jaxnas.reproduce.parts import PARTS, along_the_way, kept
+from jaxnas.reproduce.parts import along_the_way, kept
+from jaxnas.runtime import errors, files, kinds
+from jaxnas.runtime.preemption import Preemption
 
-if TYPE_CHECKING:
-  from jaxnas.training.preemption import Preemption
-
-# In a run's folder: what it took so far, and its parts.
+# Files in a run's folder: the seconds that it took so far, and its parts.
 SECONDS, PARTIAL = 'seconds.json', 'parts.json'
+
+# Fields on which the time for an image depends, and those that make it a run's.
+OF_SPEED = ('space', 'data.name')
+OF_LENGTH = ('warmup_epochs', 'epochs', 'sampler.paths', 'data.batch_size')
 
 
 def merged(jobs: Sequence[Job]) -> list[Job]:
-  """Each run once, with the parts that any job wants of it."""
+  """Returns each run once, with the parts that any of its jobs has."""
   out: dict[str, Job] = {}
   for job in jobs:
     if job.key in out:
-      parts = dict.fromkeys((*out[job.key].parts, *job.parts))
-      job = dataclasses.replace(out[job.key], parts=tuple(parts))
+      both = (*out[job.key].parts, *job.parts)
+      parts = {part.name: part for part in both}
+      job = dataclasses.replace(out[job.key], parts=(*parts.values(),))
     out[job.key] = job
   return [*out.values()]
+
+
+def tasks(jobs: Sequence[Job], out: Path) -> list[Task]:
+  """Returns the jobs as tasks of processes of their own."""
+  return [
+    # It may be there, and lack a part that an item measures.
+    Task(job.key, (out / 'runs' / job.folder).absolute(), None)
+    for job in jobs
+  ]
 
 
 def do(
   jobs: Sequence[Job],
   folder: Path,
   results: dict[str, store.Result],
-  keep: Callable[[store.Result], None],
+  keep: Callable[[store.Result, arrays.Arrays], store.Result],
   tables: dict[str, Path | None],
-  preemption: 'Preemption',
+  preemption: Preemption,
 ) -> list[str]:
-  """Does what is not complete, and returns what went wrong, a line a run.
+  """Does the jobs that are not complete; returns a line for each that failed.
 
   Args:
-    jobs: from `merged`.
-    folder: for the folders of the runs.
-    results: by key; grows.
-    keep: receives a result as soon as it is there.
-    tables: ground truth by space.
-    preemption: an active one; signals end it by Stopped, and the same call
-      goes on.
+    jobs: jobs from `merged`.
+    folder: the folder for the folders of the runs.
+    results: results by key; new ones are added.
+    keep: writes each result and its arrays as soon as its run is finished, and
+      returns the result as it is read again.
+    tables: files of ground truth by space.
+    preemption: an active preemption; a signal ends the work by Stopped, and
+      the same call goes on with it.
   """
   failed, loaded = [], {}
   for number, job in enumerate(jobs, 1):
@@ -57,15 +75,17 @@ def do(
     run = folder / job.folder
     start = time.monotonic()
     try:
-      error = _train(kept(job), run, folder, tables, loaded, preemption)
+      error = _train(
+        kept(job), run, folder, tables, loaded, results, preemption
+      )
       parts = {} if error else _measure(job, run, results, preemption)
     finally:
       wall_s = _took(run, time.monotonic() - start)
     if error:
       failed.append(f'{", ".join(job.row.names)} ({run}): {error}')
       continue
-    results[job.key] = store.collect(job, run, parts, wall_s)
-    keep(results[job.key])
+    result = store.collect(job, run, parts, wall_s)
+    results[job.key] = keep(result, arrays.of_run(job.config, run))
   return failed
 
 
@@ -75,39 +95,45 @@ def _train(
   folder: Path,
   tables: dict[str, Path | None],
   loaded: dict[str, Any],
-  preemption: 'Preemption',
+  results: dict[str, store.Result],
+  preemption: Preemption,
 ) -> str | None:
-  """Trains and ranks, or goes on with it; what ended it, if it failed."""
-  from jaxnas import data_config
-
-  if (run / 'correlation.json').exists():
-    return None
+  """Trains and ranks a run, or goes on with it; returns the error, if any."""
   config = job.config
+  try:
+    if comparison.result_of(run, config) is not None:
+      return None
+  except errors.Damaged as error:
+    return str(error)
   images = json.dumps(config.data.__dict__, sort_keys=True)
   try:
     if images not in loaded:
       loaded.clear()
-      loaded[images] = data_config.images(config)
-    table = train.find_table(config, run, tables.get(config.space))
+      found = datasets.load(config.data)
+      store.check_images(found, config.data, results)
+      loaded[images] = found
+    space = datasets.space(config.space, loaded[images])
+    table = truth.find(space, config.data.name, tables.get(config.space), run)
   except (ValueError, FileNotFoundError) as error:
     return str(error)
-  result = compare.attempt(
+  result = comparison.attempt(
     config,
     run,
     table,
     loaded[images],
     preemption,
-    warmup_from=warmed_up(job, folder) or run,
+    warmup_from=[warmed_up(job, folder) or run],
+    group=folder,
   )
   return result.get('error')
 
 
 def warmed_up(job: Job, folder: Path) -> Path | None:
-  """A finished run whose warm-up this one can take over.
+  """Finds a finished run whose warm-up this one can take over.
 
-  One with the density that this one needs, where there is one.
+  A run that has the density which this one needs goes first.
   """
-  # Where checkpoints are looked at, those of the warm-up are needed too.
+  # A run whose checkpoints are measured needs those of the warm-up too.
   if not job.config.warmup_epochs or along_the_way(job):
     return None
   alike = [
@@ -119,7 +145,7 @@ def warmed_up(job: Job, folder: Path) -> Path | None:
     alike,
     key=lambda run: (
       (run / 'density.npz').exists()
-      and runs.read_config(run).density == job.config.density
+      and run_folder.read_config(run).density == job.config.density
     ),
     default=None,
   )
@@ -129,41 +155,59 @@ def _measure(
   job: Job,
   run: Path,
   results: dict[str, store.Result],
-  preemption: 'Preemption',
+  preemption: Preemption,
 ) -> dict[str, Any]:
-  """Parts that are there already, and those that are missing."""
+  """Returns all parts of a run; those that are missing are measured."""
   file = run / PARTIAL
   parts = dict(results.get(job.key, {}).get('parts', {}))
   if file.exists():
-    parts |= json.loads(file.read_text('utf-8'))
-  for name in job.parts:
-    if name not in parts:
-      parts[name] = PARTS[name](job, run, preemption)
-      runs.write_json(file, parts)
+    parts |= files.read_result(file, {}, {'config': digest(job.config)})
+  for part in job.parts:
+    if part.name not in parts:
+      parts[part.name] = part.measure(job.config, run, preemption)
+      files.write_result(file, parts, {'config': digest(job.config)})
   return parts
 
 
 def _took(run: Path, more_s: float) -> float:
-  """Seconds of all attempts."""
+  """Adds to the seconds that a run took so far, and returns their sum."""
   if not run.is_dir():
     return more_s
   file, before_s = run / SECONDS, 0.0
   if file.exists():
-    before_s = json.loads(file.read_text('utf-8'))['wall_s']
-  runs.write_json(file, {'wall_s': before_s + more_s})
+    before_s = files.read_json(file, {'wall_s': kinds.NUMBER})['wall_s']
+  files.write_json(file, {'wall_s': before_s + more_s})
   return before_s + more_s
 
 
 def hours(job: Job, results: dict[str, store.Result]) -> float | None:
-  """What a run takes, by the mean of finished ones like it; None: unknown.
+  """Estimates the hours of a run by finished runs of its space and data.
 
-  Like it are those of the same space, data and length.
+  Where some have its length and batches it takes their mean, else the mean
+  seconds that the others took for an image and an architecture, what follows
+  their training included. Returns None where there is none.
   """
-  same = ('space', 'data.name', 'warmup_epochs', 'epochs', 'data.batch_size')
   ours = experiment_fields(job.config)
-  took = [
-    result['wall_s'] / 3600
+  near = [
+    result
     for result in results.values()
-    if all(result['config'].get(name) == ours[name] for name in same)
+    if all(result['config'].get(name) == ours[name] for name in OF_SPEED)
   ]
-  return sum(took) / len(took) if took else None
+  alike = [
+    result
+    for result in near
+    if all(result['config'].get(name) == ours[name] for name in OF_LENGTH)
+  ]
+  if alike:
+    return statistics.fmean([result['wall_s'] for result in alike]) / 3600
+  if near:
+    each = [result['wall_s'] / _passes(result['config']) for result in near]
+    return statistics.fmean(each) * _passes(ours) / 3600
+  return None
+
+
+def _passes(fields: Mapping[str, Any]) -> int:
+  """Returns how often a run trains on each image, once an architecture."""
+  epochs = fields['warmup_epochs'] + fields['epochs']
+  per_path = fields.get('sampler.budget', 'steps') == 'paths'
+  return epochs * (1 if per_path else fields.get('sampler.paths', 1))

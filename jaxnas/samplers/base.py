@@ -1,4 +1,4 @@
-"""The contract of a sampler."""
+"""The contract of a sampler: a tuple of pure functions over a state."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,67 +8,85 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxnas.samplers.rules.base import Factor
 from jaxnas.spaces import Space
 
 
 class Feedback(NamedTuple):
-  """What training one architecture has measured."""
+  """Measurements of one architecture in a training step."""
 
   arch_E: Int[Array, ' E']
   gradient: Any
-  """Of the mean loss, a pytree as the parameters; other paths' left out. None
-  on a mesh, where the sampler reads none."""
+  """Gradient of this path's mean loss, a pytree as the parameters. None on a
+  mesh, where the sampler reads no gradients."""
   reward: Float[Array, '']
-  """Accuracy on a validation batch; NaN where a step measures none."""
+  """Accuracy on a validation batch, a fraction; NaN in steps that measure
+  none."""
 
 
 class Measurements(NamedTuple):
-  """What can be measured of all architectures of a listed space, on demand."""
+  """Measurements of all architectures of a listed space, made on demand."""
 
   accuracies: Callable[[], Float[np.ndarray, ' A']]
-  """On a few validation batches."""
+  """Accuracies on a few validation batches, fractions."""
   outputs: Callable[[], Float[np.ndarray, 'A D']]
-  """What each says of the same images, as one vector."""
+  """Outputs of each architecture on the same images, as one vector."""
 
 
-def deaf(state: Any, feedback: Feedback) -> Any:
-  """The update of samplers that need no feedback."""
+class Debiasing(NamedTuple):
+  """Outcome of `Sampler.apply_density`."""
+
+  state: Any
+  """The sampler's state, debiased from the next step on."""
+  factor: Factor
+  proposal_logp_A: Float[np.ndarray, ' A']
+  """Log-probabilities before debiasing."""
+  logp_A: Float[np.ndarray, ' A']
+  """Log-probabilities of the debiased architectures."""
+
+
+def ignore_feedback(state: Any, feedback: Feedback) -> Any:
+  """Returns the state unchanged: the update of samplers that do not learn."""
   del feedback
   return state
 
 
 class Sampler(NamedTuple):
-  """Pure functions; the state is a pytree and is checkpointed.
+  """Pure functions; their state is a pytree, which checkpoints hold.
 
   init: () -> state
   sample: (state, key) -> archs_PxE, the architectures of one step
-  log_prob: (state) -> logp_A over the enumerated space, None where it is too
+  log_prob: (state) -> logp_A over the enumerated space; None where that is too
     large to list
   update: (state, feedback) -> state, once for every architecture trained
-  rewards: whether `update` reads rewards; else steps measure none
-  gradients: whether `update` reads gradients; else a mesh sums those of all
+  rewards: True where `update` reads rewards; else steps measure none
+  gradients: True where `update` reads gradients; else a mesh sums those of all
     paths and passes none
-  together: whether the architectures of a step belong together, so that no
-    other of the space may take the place of one
-  rebuild: (state, measurements) -> state, on the host between two epochs after
-    the warm-up; None where there is nothing to rebuild
-  route: (state, archs_AxE) -> archs_AxF, as the net takes them when they are
-    evaluated: a mixture adds the member that serves each best
+  together: True where the architectures of a step belong together, so that no
+    other may take the place of one
+  rebuild: (state, measurements) -> state, called on the host between epochs
+    after the warm-up; None where there is nothing to rebuild
+  apply_density: (state, evidence, weigh) -> Debiasing, on the host before an
+    epoch; None where a sampler cannot be debiased. `weigh(logp_A, evidence)`,
+    of a `rules.Rule`, gives the factor for the undebiased log-probabilities
+  route: (state, archs_AxE) -> archs_AxF, the form that the net evaluates: a
+    mixture adds to each arch the member that serves it best
   """
 
   init: Callable[[], Any]
   sample: Callable[[Any, PRNGKeyArray], Int[Array, 'P E']]
   log_prob: Callable[[Any], Any]
-  update: Callable[[Any, Feedback], Any] = deaf
+  update: Callable[[Any, Feedback], Any] = ignore_feedback
   rewards: bool = False
   gradients: bool = False
   together: bool = False
   rebuild: Callable[[Any, Measurements], Any] | None = None
+  apply_density: Callable[..., Debiasing] | None = None
   route: Callable[[Any, Any], Any] = lambda state, archs_AxE: archs_AxE
 
 
 def paths(sampler: Sampler) -> int:
-  """Architectures in a step."""
+  """Number of architectures in a step."""
   drawn = jax.eval_shape(
     lambda: sampler.sample(sampler.init(), jax.random.key(0))
   )
@@ -76,10 +94,10 @@ def paths(sampler: Sampler) -> int:
 
 
 def counter(space: Space) -> Callable[[Int[Array, 'P E']], Array]:
-  """archs_PxE -> how often each architecture of the space is among them.
+  """Returns archs_PxE -> how often each arch of the space is among them.
 
-  Where the space is too large to list, how often each op at each position.
-  A mixture's last column, the member, does not count.
+  In a space too large to list it counts each op at each position instead. A
+  mixture's last column, the member, does not count.
   """
   positions = space.positions
   if not space.enumerable:
@@ -94,10 +112,10 @@ def counter(space: Space) -> Callable[[Int[Array, 'P E']], Array]:
 
 
 def index_of(space: Space) -> Callable[[Int[Array, 'P E']], Int[Array, ' P']]:
-  """archs_PxE -> row of each in `space.enumerate()`, in jit. O(P A E).
+  """Returns archs_PxE -> row of each in `space.enumerate()`. O(P A E).
 
-  What is no architecture of the space has row 0. Raises ValueError where the
-  space is too large to list.
+  The function can be jitted; it gives row 0 for archs that the space lacks.
+  Raises ValueError where the space is too large to list.
   """
   all_AxE = jnp.asarray(space.enumerate())
   return lambda archs_PxE: (archs_PxE[:, None] == all_AxE).all(-1).argmax(-1)
@@ -109,6 +127,20 @@ def draw(
   archs_AxE: Int[Array, 'A E'],
   paths: int,
 ) -> Int[Array, 'P E']:
-  """`paths` independent architectures with probabilities exp(logp_A)."""
+  """Draws `paths` independent architectures with probabilities exp(logp_A)."""
   indices_P = jax.random.categorical(key, logp_A, shape=(paths,))
   return jnp.take(archs_AxE, indices_P, axis=0)
+
+
+def listed(
+  archs_AxE: Int[np.ndarray, 'A E'],
+  logp_A: Float[Array, ' A'],
+  paths: int,
+) -> Sampler:
+  """Draws listed architectures, with probabilities that never change."""
+  all_AxE = jnp.asarray(archs_AxE)
+  return Sampler(
+    init=tuple,
+    sample=lambda state, key: draw(key, logp_A, all_AxE, paths),
+    log_prob=lambda state: logp_A,
+  )

@@ -1,4 +1,4 @@
-"""Boltzmann softmax exploration: what has validated well is drawn more."""
+"""Boltzmann exploration: good validation accuracies are drawn more often."""
 
 from typing import NamedTuple
 
@@ -11,12 +11,12 @@ from jaxnas.spaces import Space
 
 
 class BoltzmannState(NamedTuple):
-  """What has been measured, and how far the run has come."""
+  """Moving averages of rewards, and how far the run has come."""
 
   rewards_A: Float[Array, ' A']
-  """Moving averages; 0 where nothing was measured."""
+  """Moving averages; 0 for architectures that were never measured."""
   trained: Int[Array, '']
-  """Architectures so far, `paths` a step."""
+  """Number of architectures trained so far, `paths` a step."""
 
 
 def boltzmann(
@@ -28,7 +28,7 @@ def boltzmann(
   decay: float = 0.95,
   last_temperature: float = 0.01,
 ) -> Sampler:
-  """P(a) = softmax_a(R(a) / T), independently for each of `paths`.
+  """Draws each of `paths` from P(a) = softmax_a(R(a) / T), independently.
 
   The Boltzmann baseline of Roshtkhari et al. (CVPR Findings 2026): R is the
   moving average (0.95) of the accuracy on one validation batch a step, and T
@@ -42,10 +42,10 @@ def boltzmann(
   Args:
     space: one that can be listed.
     warmup_steps: steps before T falls.
-    steps: of the whole run, the warm-up among them.
-    paths: P, architectures of a step.
-    decay: share of R that a reward leaves.
-    last_temperature: T of the last step and after it.
+    steps: in the whole run, warm-up included.
+    paths: P, architectures in a step.
+    decay: share of R that remains when a reward comes in.
+    last_temperature: T in the last step and after it.
 
   Raises ValueError where the space can't be listed.
 

@@ -1,8 +1,8 @@
 """Density-aware sampling by choice among candidates.
 
-For spaces too large to list, and for proposals whose architectures belong
-together. That architectures are drawn so is inferred; eq. 8 is Roshtkhari et
-al. (CVPR Findings 2026).
+It serves spaces too large to list, and proposals whose architectures belong
+together. This way of drawing is inferred; eq. 8 is Roshtkhari et al. (CVPR
+Findings 2026).
 """
 
 from collections.abc import Callable
@@ -10,74 +10,78 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
+import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.density import prototypes
-from jaxnas.samplers.base import Feedback, Sampler, deaf, index_of
+from jaxnas.density import predictions
+from jaxnas.samplers.base import Debiasing, Feedback, Sampler, index_of
 from jaxnas.samplers.debiased import rebuilt_inside
+from jaxnas.samplers.rules import Evidence
 from jaxnas.spaces import Space
 
 
 class Densities(NamedTuple):
-  """Where a candidate's density comes from: pure functions over a state."""
+  """Source of candidates' densities: pure functions over a state."""
 
   init: Callable[[], Any]
   lookup: Callable[[Any, Array], Array]
   """(state, archs_MxE) -> alpha_M"""
-  update: Callable[[Any, Feedback], Any] = deaf
-  gradients: bool = False
-  """As `Sampler.gradients`."""
+  apply: Callable[[Evidence, Array], Any]
+  """(evidence, alpha_A) -> state, after a rule has weighed it"""
 
 
 class CandidatesState(NamedTuple):
-  """The temperature is data: nothing recompiles after the warm-up."""
+  """The temperature is data, so that a new one recompiles nothing."""
 
   proposal: Any
   density: Any
-  """alpha_A of a space that can be listed, or `Prototypes`."""
+  """Densities alpha_A of a listed space, or a `predictions.Predictor`."""
   tau: Float[Array, '']
 
 
-def listed(space: Space) -> Densities:
-  """Of every architecture of a space; their state is alpha_A, zero at first."""
+def listed_densities(space: Space) -> Densities:
+  """Looks densities up in alpha_A of a listed space, which starts at zero."""
   index = index_of(space)
   return Densities(
     init=lambda: jnp.zeros(space.size, jnp.float32),
     lookup=lambda alpha_A, archs_MxE: alpha_A[index(archs_MxE)],
+    apply=lambda _, alpha_A: alpha_A,
   )
 
 
-def clustered(
-  init: Callable[[], prototypes.Prototypes],
-  lookup: Callable[[prototypes.Prototypes, Array], Array],
-  tensors: tuple[str, ...],
-) -> Densities:
-  """Of prototypes of the gradients of `tensors`, which all of them train."""
+def predicted_densities(space: Space, measured: int) -> Densities:
+  """Predicts densities from those of the architectures that were measured.
 
-  def update(state, feedback: Feedback):
-    flat: dict[str, Any] = flatten_dict(feedback.gradient, sep='/')
-    point_D = prototypes.point({name: flat[name] for name in tensors})
-    return prototypes.update(state, feedback.arch_E, point_D)
-
-  return Densities(init, lookup, update, gradients=True)
+  Args:
+    space: one that may be too large to list.
+    measured: how many architectures are.
+  """
+  one_1xE = np.zeros((1, space.positions), np.int32)
+  codes = space.codes(one_1xE).shape[1]
+  return Densities(
+    init=lambda: predictions.blank(measured, codes),
+    lookup=lambda given, archs_MxE: predictions.predict(
+      given, space.codes(archs_MxE)
+    ),
+    apply=lambda evidence, _: evidence.predictor,
+  )
 
 
 def among_candidates(
   proposal: Sampler, densities: Densities, *, candidates: int
 ) -> Sampler:
-  """P(a) roughly proportional to proposal(a) * exp(-alpha_a / tau).
+  """Draws roughly in proportion to proposal(a) * exp(-alpha_a / tau).
 
   Each path takes one of `candidates` draws of the proposal; the more there
-  are, the closer to that product. Where a step's architectures belong
-  together, whole steps are the candidates, weighted by the product of their
-  factors. The temperature starts infinite, where this is the proposal: the
-  state of the warm-up, in which prototypes learn from the first step.
+  are, the closer the probabilities come to that product. Where a step's
+  architectures belong together, whole steps are the candidates, weighted by the
+  product of their factors. The temperature starts infinite, which leaves the
+  proposal itself for the warm-up.
 
   Args:
-    proposal: what candidates are drawn from.
-    densities: theirs.
-    candidates: M.
+    proposal: sampler that candidates are drawn from.
+    densities: source of the candidates' densities.
+    candidates: M, draws for each path.
   """
 
   def init():
@@ -103,16 +107,27 @@ def among_candidates(
     return archs_MxPxE[chosen_P, jnp.arange(shape_MxP[1])]
 
   def update(state, feedback: Feedback):
-    return state._replace(
-      proposal=proposal.update(state.proposal, feedback),
-      density=densities.update(state.density, feedback),
+    return state._replace(proposal=proposal.update(state.proposal, feedback))
+
+  def apply_density(state, evidence, weigh):
+    # The proposal is taken for uniform, and paths for chosen alone: whole steps
+    # that belong together are debiased less.
+    count = len(evidence.alpha_A)
+    before_A = np.full(count, -np.log(count))
+    factor = weigh(before_A, evidence)
+    logits_A = -factor.alpha_A / factor.tau
+    state = state._replace(
+      density=densities.apply(evidence, jnp.float32(factor.alpha_A)),
+      tau=jnp.float32(factor.tau),
     )
+    logp_A = logits_A - np.logaddexp.reduce(logits_A)
+    return Debiasing(state, factor, before_A, logp_A)
 
   return proposal._replace(
     init=init,
     sample=sample,
     log_prob=lambda state: None,
     update=update,
-    gradients=proposal.gradients or densities.gradients,
     rebuild=rebuilt_inside(proposal),
+    apply_density=apply_density,
   )

@@ -1,9 +1,6 @@
 """Density-aware sampling: dense architectures are drawn less often.
 
-Roshtkhari et al., "Debiased One-Shot NAS via Density-Aware Sampling", CVPR
-Findings 2026, eq. 8: P(a) = softmax_a(-alpha_a / tau). That the sign is
-negative, alpha raw and the factor multiplies a proposal's probability is
-inferred.
+What counts as dense is for a rule to say: see `jaxnas.samplers.rules`.
 """
 
 from collections.abc import Callable
@@ -14,15 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxnas.samplers.base import Measurements, Sampler, draw
+from jaxnas.samplers.base import Debiasing, Measurements, Sampler, draw
+from jaxnas.samplers.rules import effective_number
 
-# Shares of the space, as effective number, beyond which a run warns.
+# Fractions of the space, by effective number, beyond which a run warns.
 NEARLY_UNIFORM = 0.99
 NEARLY_COLLAPSED = 0.05
 
 
 class DebiasedState(NamedTuple):
-  """Density and temperature are data: nothing recompiles after the warm-up."""
+  """Density and temperature are data, so that new ones recompile nothing."""
 
   proposal: Any
   alpha_A: Float[Array, ' A']
@@ -32,10 +30,10 @@ class DebiasedState(NamedTuple):
 def debiased(
   proposal: Sampler, archs_AxE: Int[np.ndarray, 'A E'], *, paths: int = 1
 ) -> Sampler:
-  """P(a) proportional to proposal(a) * exp(-alpha_a / tau), renormalised.
+  """Draws with P(a) proportional to proposal(a) * exp(-alpha_a / tau).
 
-  The density starts at zero, where this is the proposal itself: the state of
-  the warm-up. `with_density` sets it. Costs O(A) a step.
+  The density starts at zero, which leaves the proposal itself for the warm-up;
+  `apply_density` sets it. Costs O(A) a step.
 
   >>> from jaxnas import samplers, spaces
   >>> space = spaces.get('pooling')
@@ -65,19 +63,28 @@ def debiased(
     proposal_state = proposal.update(state.proposal, feedback)
     return state._replace(proposal=proposal_state)
 
+  def apply_density(state, evidence, weigh):
+    undebiased = with_density(state, 0 * evidence.alpha_A, 1.0)
+    before_A = np.asarray(log_prob(undebiased))
+    factor = weigh(before_A, evidence)
+    # Only alpha / tau counts here, whatever their unit.
+    state = with_density(state, factor.alpha_A, factor.tau)
+    return Debiasing(state, factor, before_A, np.asarray(log_prob(state)))
+
   return proposal._replace(
     init=init,
     sample=sample,
     log_prob=log_prob,
     update=update,
     rebuild=rebuilt_inside(proposal),
+    apply_density=apply_density,
   )
 
 
 def rebuilt_inside(
   proposal: Sampler,
 ) -> Callable[[Any, Measurements], Any] | None:
-  """`Sampler.rebuild` of what keeps a proposal's state as `proposal`."""
+  """`Sampler.rebuild` for states that hold a proposal's state as `proposal`."""
   rebuild = proposal.rebuild
   return rebuild and (
     lambda state, measurements: state._replace(
@@ -89,61 +96,10 @@ def rebuilt_inside(
 def with_density(
   state: DebiasedState, alpha_A: Float[np.ndarray, ' A'], tau: float
 ) -> DebiasedState:
-  """The state that debiases with these densities at this temperature."""
+  """Returns the state that debiases by these densities at this temperature."""
   return state._replace(
     alpha_A=jnp.asarray(alpha_A, jnp.float32), tau=jnp.float32(tau)
   )
-
-
-def effective_number(logp_A: Float[np.ndarray, ' A']) -> float:
-  """1 / sum P^2: A when uniform, 1 when collapsed on one architecture."""
-  p_A = np.exp(np.asarray(logp_A, np.float64))
-  return float(p_A.sum() ** 2 / np.square(p_A).sum())
-
-
-def solve_temperature(
-  logp_A: Float[np.ndarray, ' A'],
-  alpha_A: Float[np.ndarray, ' A'],
-  fraction: float,
-) -> float:
-  """The tau that leaves this share of the proposal's effective number.
-
-  Not in the paper: a temperature means nothing across spaces, tensor sets and
-  training stages, while this share does. Bisection on log tau.
-
-  Args:
-    logp_A: the proposal's log-probabilities.
-    alpha_A: densities.
-    fraction: in (0, 1]; 1 is the proposal itself. Of a uniform proposal it is
-      a share of the space.
-
-  Raises:
-    ArithmeticError: the share lies outside what any temperature reaches.
-  """
-  logp_A = np.asarray(logp_A, np.float64)
-  alpha_A = np.asarray(alpha_A, np.float64)
-  whole = effective_number(logp_A)
-
-  def share(log_tau: float) -> float:
-    logits_A = logp_A - (alpha_A - alpha_A.min()) / np.exp(log_tau)
-    return effective_number(logits_A - logits_A.max()) / whole
-
-  spread = np.ptp(alpha_A)
-  if spread == 0:
-    raise ArithmeticError(
-      'every architecture has the same density: no temperature debiases. '
-      'Choose another density.measure or other density.tensors.'
-    )
-  low, high = np.log(spread) - 20.0, np.log(spread) + 20.0
-  if not share(low) <= fraction <= 1:
-    raise ArithmeticError(
-      f'debias.effective_fraction {fraction} is below {share(low):.3g}, '
-      'what the lowest temperature leaves.'
-    )
-  for _ in range(100):
-    middle = (low + high) / 2
-    low, high = (middle, high) if share(middle) < fraction else (low, middle)
-  return float(np.exp((low + high) / 2))
 
 
 def describe(
@@ -151,7 +107,7 @@ def describe(
   tau: float,
   logp_A: Float[Array, ' A'] | Float[np.ndarray, ' A'],
 ) -> str:
-  """What the debiased softmax does, and a warning where it does nothing."""
+  """One line on the debiased probabilities, with a warning at extremes."""
   p_A = np.exp(np.asarray(logp_A, np.float64))
   number = effective_number(np.asarray(logp_A))
   share = number / len(p_A)

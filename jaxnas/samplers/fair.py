@@ -10,16 +10,17 @@ from jaxnas.spaces import Space
 
 
 def fair(space: Space, *, paths: int = 1) -> Sampler:
-  """As many paths a step as a position has ops, m, that share none of them.
+  """Trains m paths a step that share no op, where each position has m ops.
 
   FairNAS (Chu et al. 2021): every position draws a random permutation of its
   m ops, path j takes the j-th of each, and the gradients of the m paths are
   summed into one update (stated). So each path alone is uniform, and a step
-  costs m of `uniform`: compare the two at equal compute. O(m E) a step.
+  costs as much as m steps of `uniform`: compare the two at equal compute.
+  O(m E) a step.
 
   Args:
-    space: with m ops at every position, all combinations allowed.
-    paths: 1, which stands for m, or m.
+    space: has m ops at every position and allows all their combinations.
+    paths: m, or 1, which stands for m.
 
   Raises ValueError for other spaces and other numbers of paths.
 
@@ -55,7 +56,7 @@ def fair(space: Space, *, paths: int = 1) -> Sampler:
     return jax.random.permutation(key, ops_PxE, axis=0, independent=True)
 
   def log_prob(state):
-    """Of any one path."""
+    """Distribution of each path alone."""
     del state
     if not space.enumerable:
       return None

@@ -1,4 +1,4 @@
-"""Architectures that somebody else chooses."""
+"""A sampler that always trains the architecture in its state."""
 
 import jax.numpy as jnp
 
@@ -6,8 +6,10 @@ from jaxnas.samplers.base import Sampler
 
 
 def fixed(positions: int) -> Sampler:
-  """The state is archs_1xE, what every step trains: data, so that one program
-  serves all architectures. Put one in place of the zeros of `init`.
+  """Trains the arch in its state, archs_1xE, in every step.
+
+  The arch is data, so that one program serves all of them: put yours in place
+  of the zeros that `init` returns.
 
   >>> fixed(4).init()
   Array([[0, 0, 0, 0]], dtype=int32)

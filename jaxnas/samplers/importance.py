@@ -3,11 +3,11 @@
 Images with larger errors, its other half, are drawn by `data.importance`.
 
 Lu et al., "PA&DA: Jointly Sampling Path and Data for Consistent NAS", CVPR
-2023. Equations and resets are as in the authors' public code, but for three
-things. It counts epochs from 0, so that its t lags ours by 1/E. It adds the
-norms of a convolution's weight and bias; here every parameter of an op counts,
-those of its normalisation too where it has some. It takes them cell by cell;
-here cells that share one array have one norm, over all of it.
+2023. Equations and resets are those of the authors' public code, with three
+differences. Their code counts epochs from 0, so that its t lags ours by 1/E. It
+adds the norms of a convolution's weight and bias; here every parameter of an op
+counts, also those of its normalisation. It takes norms cell by cell; here cells
+that share one array have one norm, over all of it.
 """
 
 import math
@@ -24,19 +24,20 @@ from jaxnas.samplers.base import Feedback, Sampler
 from jaxnas.samplers.uniform import uniform
 from jaxnas.spaces import Space
 
-# What is drawn by importance.
+# Paths, images or both are drawn by importance.
 VARIANTS = ('both', 'path', 'data')
 
 
 class ImportanceState(NamedTuple):
-  """What ops are drawn with, and what this epoch has measured of them."""
+  """Probabilities of ops, and the norms that this epoch has measured."""
 
   p_O: Float[Array, ' O']
   """Probability of each op, at every position alike."""
   g_O: Float[Array, ' O']
-  """Moving average of the norms of its gradients, from 0 in every epoch."""
+  """Moving average of the norms of each op's gradients; every epoch starts it
+  from 0."""
   trained: Int[Array, '']
-  """Architectures so far, P a step."""
+  """Number of architectures trained so far, P a step."""
 
 
 def importance(
@@ -48,12 +49,13 @@ def importance(
   clip_norm: float | None = None,
   variant: str = 'both',
 ) -> Sampler:
-  """Every position draws its op from p, which follows the gradients' norms.
+  """Draws the op of every position from p, which follows gradients' norms.
 
-  Of an architecture with op o at n positions, s_o is the sum of the norms of
-  the gradients of o's parameters over n, and g_o <- (g_o + s_o) / 2. Where
-  s_o is 0 (o is not used, or has no parameters there) g_o stays. After epoch
-  e of E, p = t g / sum(g) + (1 - t) / O with t = e / E, and g starts from 0.
+  In an architecture with op o at n positions, s_o is the sum of the norms of
+  the gradients of o's parameters, divided by n, and g_o <- (g_o + s_o) / 2.
+  Where s_o is 0 (o is not used, or has no parameters there) g_o stays. After
+  epoch e of E, p = t g / sum(g) + (1 - t) / O with t = e / E, and g starts from
+  0.
   Ops without parameters fade out: after the last epoch they have p = 0. An
   epoch in which no op has a gradient counts as one with equal ones.
 
@@ -63,14 +65,14 @@ def importance(
     space: a product of positions that offer the same ops in the same order.
     paths: P; each path counts as an architecture of its own (inferred; the
       authors have one).
-    steps_per_epoch: of P architectures each.
-    epochs: E, both phases of a run.
-    clip_norm: of the optimizer; a path's gradient counts as if clipped alone
-      to this global norm. None where the optimizer does not clip.
-    variant: one of `VARIANTS`; of 'data' architectures are uniform.
+    steps_per_epoch: steps, of P architectures each.
+    epochs: E, warm-up included.
+    clip_norm: global norm to which the optimizer clips; a path's gradient
+      counts as if it were clipped alone. None where the optimizer does not.
+    variant: one of `VARIANTS`; 'data' draws architectures uniformly.
 
-  Raises ValueError where the space is another one, an argument below 1, or
-  there is no such variant.
+  Raises ValueError where positions offer different ops, an argument is below
+  1, or there is no such variant.
 
   >>> from jaxnas import spaces
   >>> sampler = importance(
@@ -158,18 +160,19 @@ def _check(space: Space, steps_per_epoch: int, epochs: int) -> None:
 
 
 def _norms(gradient: Any, ops: int) -> Float[Array, ' O']:
-  """Of the gradients of each op's parameters, summed over all positions."""
+  """Norms of the gradients of each op's parameters, summed over positions."""
   norms_O = [jnp.zeros((), jnp.float32)] * ops
   flat: dict[tuple[str, ...], Any] = flatten_dict(gradient)
   for names, leaf in flat.items():
-    if found := position_and_op(names):
+    if place := position_and_op(names):
+      _, op = place
       square = jnp.square(leaf.astype(jnp.float32)).sum()
-      norms_O[found[1]] += jnp.sqrt(square)
+      norms_O[op] += jnp.sqrt(square)
   return jnp.stack(norms_O)
 
 
 def _clipped(gradient: Any, clip_norm: float | None) -> Float[Array, '']:
-  """By what clipping multiplies the gradient."""
+  """The factor by which clipping multiplies the gradient."""
   if clip_norm is None:
     return jnp.ones((), jnp.float32)
   norm = jnp.asarray(optax.global_norm(gradient))

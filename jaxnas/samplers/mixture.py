@@ -1,10 +1,9 @@
-"""A balanced mixture of supernets: which member trains an architecture.
+"""A balanced mixture of supernets: each architecture gets one as its member.
 
 Roshtkhari et al., "Balanced Mixture of SuperNets for Learning the CNN Pooling
 Architecture", AutoML 2023. The softmax, the moving average of 0.9, the
-balancing until KL < 1e-4 and the temperatures of 1 to 100 are stated. That
-averages start from 0 and that the rise of t begins behind the warm-up is
-inferred.
+balancing until KL < 1e-4 and the temperatures of 1 to 100 are stated. Inferred:
+averages start from 0, and t begins to rise after the warm-up.
 """
 
 from typing import Any, NamedTuple
@@ -22,25 +21,25 @@ from jaxnas.spaces import Space
 DECAY = 0.9
 FIRST_T, LAST_T = 1.0, 100.0
 LARGEST_KL = 1e-4
-# Balancing needs a few; this ends it where numbers allow no balance.
+# Balancing needs a few iterations; this ends it where no balance exists.
 MOST_ITERATIONS = 1000
 
 
 class MixtureState(NamedTuple):
-  """t is data, so that `route` needs nothing else."""
+  """State of the sampler of architectures, and of the routes to members."""
 
   archs: Any
-  """Of the sampler of architectures."""
+  """State of the sampler of architectures."""
   w_AxM: Float[Array, 'A M']
-  """Moving averages of validation accuracy."""
+  """Moving averages of validation accuracy, by architecture and member."""
   t: Float[Array, '']
-  """What the averages are multiplied by: an inverse temperature."""
+  """Inverse temperature, which multiplies the averages."""
   trained: Int[Array, '']
-  """Architectures so far, P a step."""
+  """Number of architectures trained so far, P a step."""
 
 
 def proposal(space: Space, *, paths: int = 1) -> Sampler:
-  """What a mixture draws architectures from, where nothing debiases it.
+  """Builds the sampler of a mixture's architectures, before debiasing.
 
   Raises ValueError where the space is too large to list.
   """
@@ -66,21 +65,23 @@ def mixture(
   warmup_steps: int,
   steps: int,
 ) -> Sampler:
-  """Architectures of a sampler, each with a member drawn from `route`.
+  """Gives each architecture of a sampler a member drawn from `route`.
 
-  Archs have E + 1 columns, the last is the member: what `supernets.Mixture`
-  takes. W[a, m] <- 0.9 W[a, m] + 0.1 reward wherever member m trained a and
-  the step measured a reward. t is 1 in the warm-up, then rises linearly to
-  100 after the last step. The sampler hears of the member's gradient alone.
+  Its archs have E + 1 columns, the last one the member, as
+  `supernets.Mixture` takes them. W[a, m] <- 0.9 W[a, m] + 0.1 reward where
+  member m trained a and the step measured a reward. t is 1 in the warm-up, then
+  rises linearly to 100 after the last step. The sampler of architectures
+  receives the gradient of the member alone.
 
-  A step costs O(A (E P + M)), the latter for every iteration of balancing.
+  A step costs O(A (E P + M)), the part A M once for every iteration of
+  balancing.
 
   Args:
-    archs: `uniform` in the paper, or what debiases it.
-    space: with a list of its architectures; the state has A * M numbers.
-    members: M.
-    warmup_steps: before t rises.
-    steps: of the whole run, warm-up included.
+    archs: sampler of architectures: `uniform` in the paper, maybe debiased.
+    space: one that can be listed; the state has A * M numbers.
+    members: M, number of supernets.
+    warmup_steps: steps before t rises.
+    steps: in the whole run, warm-up included.
 
   Raises ValueError where the space is too large to list, or no step follows
   the warm-up.
@@ -131,10 +132,10 @@ def mixture(
     moved = DECAY * old + (1 - DECAY) * feedback.reward
     trained = state.trained + 1
     done = (trained // each - warmup_steps) / (steps - warmup_steps)
-    of_member = jax.tree.map(lambda leaf: leaf[m], feedback.gradient)
+    member_gradient = jax.tree.map(lambda leaf: leaf[m], feedback.gradient)
     return MixtureState(
       archs=archs.update(
-        state.archs, Feedback(arch_E, of_member, feedback.reward)
+        state.archs, Feedback(arch_E, member_gradient, feedback.reward)
       ),
       w_AxM=state.w_AxM.at[a, m].set(
         jnp.where(jnp.isnan(feedback.reward), old, moved)
@@ -142,6 +143,11 @@ def mixture(
       t=FIRST_T + (LAST_T - FIRST_T) * jnp.clip(done, 0, 1),
       trained=trained,
     )
+
+  def apply_density(state, evidence, weigh):
+    assert archs.apply_density is not None
+    inside = archs.apply_density(state.archs, evidence, weigh)
+    return inside._replace(state=state._replace(archs=inside.state))
 
   def with_best_member(state, archs_AxE):
     member_A = np.asarray(route(state)).argmax(axis=1)[space.index(archs_AxE)]
@@ -160,20 +166,21 @@ def mixture(
         archs=rebuild(state.archs, measurements)
       )
     ),
+    apply_density=archs.apply_density and apply_density,
     route=with_best_member,
   )
 
 
-def of_archs(state: Any) -> Any:
-  """The state of what draws architectures, within a mixture or alone."""
+def archs_state(state: Any) -> Any:
+  """State of the sampler of architectures, inside a mixture or on its own."""
   return state.archs if isinstance(state, MixtureState) else state
 
 
 def route(state: MixtureState) -> Float[Array, 'A M']:
-  """P(m|a): softmax of W t, balanced; in the order of `space.enumerate`.
+  """P(m|a): softmax of W t, balanced; rows in the order of `space.enumerate`.
 
-  Sinkhorn's iteration: columns are scaled to share the architectures equally
-  and rows to sum to one, until the KL divergence of the columns' shares from
+  Sinkhorn's iteration scales columns to share the architectures equally, and
+  rows to sum to one, until the KL divergence of the columns' shares from
   equal ones is below 1e-4. Rows then sum to one, columns to A/M within about
   a percent. The best member of an architecture is the argmax of its row.
   """
@@ -181,13 +188,13 @@ def route(state: MixtureState) -> Float[Array, 'A M']:
 
 
 def _log_route(state: MixtureState) -> Float[Array, 'A M']:
-  # Rows are normalised last, so that a scale for each column says it all. In
-  # logarithms, as exp(100 W) leaves columns without a number in float32.
+  # Rows are normalised last, so that one scale for each column suffices. All
+  # is in logarithms, because exp(100 W) overflows float32.
   logits_AxM = state.w_AxM * state.t
   count, members = logits_AxM.shape
 
   def excess_M(scale_M):
-    """Logarithm of each column's share, over that of an equal one."""
+    """Log-ratio of each column's share to an equal share."""
     logp_AxM = jax.nn.log_softmax(logits_AxM + scale_M, axis=1)
     log_share_M = jax.nn.logsumexp(logp_AxM, axis=0) - jnp.log(count)
     return log_share_M + jnp.log(members)

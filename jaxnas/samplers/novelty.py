@@ -1,4 +1,4 @@
-"""Novelty-driven sampling: what is far from recent ones is drawn more."""
+"""Novelty sampling: architectures far from recent ones are drawn more."""
 
 from typing import NamedTuple
 
@@ -10,21 +10,21 @@ from jaxnas.samplers.base import Feedback, Sampler, draw
 from jaxnas.samplers.uniform import uniform
 from jaxnas.spaces import Space
 
-# Visits that the ring holds. Where all architectures are weighed in each step
-# that costs A V E: 100 keeps 6,561 of them at about 3 ms on one CPU core, and
-# is short of the ten visits to every architecture at which the smallest space,
-# of 36, would have nothing novel left.
+# Number of visits that the ring holds. Weighing all architectures in each step
+# costs A V E: with 100 visits, 6,561 architectures take about 3 ms on one CPU
+# core. It also is fewer than ten visits to every architecture, after which the
+# smallest space, of 36, would have nothing novel left.
 ARCHIVE_LISTED = 100
 ARCHIVE = 4096
 
 
 class NoveltyState(NamedTuple):
-  """A ring of the architectures trained last, each visit on its own."""
+  """Ring of the architectures trained last, one entry a visit."""
 
   archs_VxE: Int[Array, 'V E']
-  """-1 where the ring has room."""
+  """Archs visited; -1 in entries not used yet."""
   slot: Int[Array, '']
-  """Where the next one goes."""
+  """Index of the entry that the next visit overwrites."""
 
 
 def novelty(
@@ -35,25 +35,25 @@ def novelty(
   nearest: int = 10,
   candidates: int = 64,
 ) -> Sampler:
-  """P(a) proportional to the novelty of a, for each of `paths`.
+  """Draws each of `paths` with probability proportional to its novelty.
 
   Zhang et al. (2020), and Sinha & Chen (2022) within an evolution. Second-hand:
-  novelty is the mean Hamming distance to the 10 nearest in an archive, drawn
-  in proportion (the abstract of Zhang et al. has it that the most novel one is
-  trained). Inferred: the archive holds what was trained last, each visit on
-  its own, so that an architecture among them ten times has novelty 0 and
-  waits; of fewer than 10 the mean is over those there are; and where nothing
-  is novel, as before the first visit, all are alike. Where the space can't be
-  listed each path takes one of `candidates` uniform draws by their novelty.
+  novelty is the mean Hamming distance to the 10 nearest in an archive, and
+  architectures are drawn in proportion (the abstract of Zhang et al. trains the
+  most novel one). Inferred: the archive holds the last visits, so that an
+  architecture visited ten times in it has novelty 0 and waits; an archive of
+  fewer than 10 averages over all it has; and where nothing is novel, as before
+  the first visit, all architectures are equally likely. In a space that can't
+  be listed each path takes one of `candidates` uniform draws by their novelty.
   O(A V E) a step, or O(P M V E) with M candidates; V E integers of state.
 
   Args:
-    space: whose architectures.
+    space: the search space.
     paths: P, independent of each other.
-    archive: V, visits remembered; None: 100 where the space can be listed,
-      else 4,096.
-    nearest: of the archive, that novelty averages over.
-    candidates: M, of each path, where the space can't be listed.
+    archive: V, number of visits remembered; None: 100 where the space can be
+      listed, else 4,096.
+    nearest: number of nearest visits that novelty averages over.
+    candidates: M, draws for each path where the space can't be listed.
 
   Raises ValueError where one of these is below 1.
 
@@ -61,8 +61,8 @@ def novelty(
   >>> space = spaces.get('pooling')
   >>> sampler = novelty(space)
   >>> archs_AxE = jnp.asarray(space.enumerate())
-  >>> heard = Feedback(archs_AxE[0], {}, jnp.float32(jnp.nan))
-  >>> state = sampler.update(sampler.init(), heard)
+  >>> feedback = Feedback(archs_AxE[0], {}, jnp.float32(jnp.nan))
+  >>> state = sampler.update(sampler.init(), feedback)
   >>> print(jnp.exp(sampler.log_prob(state))[jnp.array([0, 1, 35])].round(3))
   [0.    0.018 0.036]
   """
@@ -121,23 +121,24 @@ def novelty(
 def mean_distance(
   archs_MxE: Int[Array, 'M E'], archs_VxE: Int[Array, 'V E'], nearest: int
 ) -> Float[Array, ' M']:
-  """Positions that differ, on average over the nearest; 0 where V is empty.
+  """Mean Hamming distance to the nearest visits; 0 where there are none.
 
   Args:
-    archs_MxE: of which each is compared with the archive.
-    archs_VxE: the archive, -1 where it has room.
-    nearest: how many of it, or all where it has fewer.
+    archs_MxE: each is compared with the archive.
+    archs_VxE: the archive; -1 in entries not used yet.
+    nearest: number of visits to average over; all where there are fewer.
   """
   positions = archs_MxE.shape[1]
   distance_MxV = (archs_MxE[:, None] != archs_VxE).sum(axis=-1)
   number = jnp.minimum((archs_VxE[:, 0] >= 0).sum(), nearest)
   # Without sorting: a distance is the number of d from 0 up that it exceeds,
-  # and so of the nearest max(number - within d, 0) exceed d. Room is E away.
+  # so that max(number - within d, 0) of the nearest exceed d. Entries not used
+  # yet are at distance E.
   within_MxD = (distance_MxV[..., None] <= jnp.arange(positions)).sum(axis=1)
   total_M = jnp.maximum(number - within_MxD, 0).sum(axis=1)
   return total_M / jnp.maximum(number, 1)
 
 
 def in_proportion(weight_M: Float[Array, ' M']) -> Float[Array, ' M']:
-  """Logits of draws by weight; all alike where all weights are zero."""
+  """Logits of draws by weight; equal ones where all weights are zero."""
   return jnp.log(jnp.where((weight_M > 0).any(), weight_M, 1))

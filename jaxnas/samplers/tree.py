@@ -1,8 +1,8 @@
 """Monte-Carlo tree sampling: good branches are taken more often.
 
-At each node a branch i is taken with the softmax among siblings of UCT(i) / T,
-UCT(i) = R(i) + C sqrt(ln n_parent / n_i); n counts visits, R is a moving
-average of validation accuracy, R <- 0.95 R + 0.05 reward.
+A walk takes branch i of a node with probability softmax(UCT(i) / T) among
+siblings, UCT(i) = R(i) + C sqrt(ln n_parent / n_i). There n counts visits and R
+is a moving average of validation accuracy, R <- 0.95 R + 0.05 reward.
 """
 
 import math
@@ -15,13 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.cluster.hierarchy import linkage
 
-from jaxnas.samplers.base import (
-  Feedback,
-  Measurements,
-  Sampler,
-  draw,
-  index_of,
-)
+from jaxnas.samplers.base import Feedback, Measurements, Sampler, draw, index_of
 from jaxnas.samplers.tree_building import (
   Tree,
   among_siblings,
@@ -34,7 +28,7 @@ from jaxnas.spaces import Space
 
 VARIANTS = ('default', 'prioritized', 'iterative', 'hierarchical')
 
-# b of R <- b R + (1 - b) reward.
+# b in R <- b R + (1 - b) reward.
 MEMORY = 0.95
 
 # Linkage compares all pairs.
@@ -42,23 +36,23 @@ TOO_MANY_TO_CLUSTER = 10_000
 
 
 class OpRewards(NamedTuple):
-  """Average reward of each op at each position, whatever stands before it."""
+  """Average reward of each op at each position, over all archs that have it."""
 
   mean_ExO: Float[Array, 'E O']
   count_ExO: Int[Array, 'E O']
   choice_N: Int[Array, ' N']
-  """Which of the E O, flat, a node of the tree stands for."""
+  """Index of the op that a node of the tree stands for, among all E O."""
 
 
 class TreeState(NamedTuple):
-  """The tree is data: one that is built anew recompiles nothing."""
+  """The tree is data, so that a rebuilt one recompiles nothing."""
 
   tree: Tree
   visits_N: Int[Array, ' N']
   value_N: Float[Array, ' N']
-  """R."""
+  """R of each node."""
   built: Bool[Array, '']
-  """Until then all architectures are as likely."""
+  """False until the tree is built; until then draws are uniform."""
   ops: Any
   """`OpRewards` of the variant 'prioritized'; else empty."""
 
@@ -72,35 +66,36 @@ def tree(
   temperature: float = 0.7,
   priority: float = 1.0,
 ) -> Sampler:
-  """`paths` independent walks from the root of a tree to its leaves.
+  """Draws `paths` independent walks from the root of a tree to its leaves.
 
-  'default' (as Roshtkhari et al. 2025 compare with): a level a position, a
-  branch an op.
-  'prioritized' (Su et al. 2021): UCT has a term C2 G more, G the average
-  reward of that op at that position over all architectures. Their reward is a
-  ratio of training losses, here it is accuracy as in the others; C2 = 1 is
-  second-hand, and that G is a plain mean is inferred.
-  'iterative' (Roshtkhari et al. 2025): a binary tree over the ranking. Uniform
-  until `rebuild` gives it accuracies, of three validation batches each in the
-  paper, which rebuilds up to four times.
+  'default' (the baseline of Roshtkhari et al. 2025): a level for each position,
+  a branch for each op.
+  'prioritized' (Su et al. 2021): adds C2 G to UCT, G the average reward of that
+  op at that position over all architectures. Their reward is a ratio of
+  training losses, here it is accuracy as in the others; C2 = 1 is second-hand,
+  and that G is a plain mean is inferred.
+  'iterative' (Roshtkhari et al. 2025): a binary tree over the ranking. Draws
+  are uniform until `rebuild` gets accuracies; the paper measures each on three
+  validation batches and rebuilds up to four times.
   'hierarchical' (Roshtkhari et al. 2025b): the tree of agglomerative
-  clustering of outputs. Uniform until `rebuild_from_outputs`. That it serves
-  spaces under 10,000 architectures is second-hand.
+  clustering of outputs. Draws are uniform until `rebuild_from_outputs`. That it
+  serves spaces under 10,000 architectures is second-hand.
 
   UCT, b, C and T are stated. That n counts from one, so that a branch not yet
   visited has a finite UCT and the first draw is uniform among siblings, is
   inferred. A step that measures no reward is a visit and moves no average.
-  Even branches are not even architectures where siblings lead to unlike
-  numbers of them: in 'pooling' the first draw takes one with probability 1/4.
+  Uniform branches do not make uniform architectures where siblings lead to
+  different numbers of them: in 'pooling' the first draw takes one architecture
+  with probability 1/4.
 
-  Costs O(N + A L) a step and O(A E) an update, with L levels: E of them where
-  they are positions, ceil(log2 A) of 'iterative', four times that of
-  'hierarchical'. N is 2 A - 2 where the tree is binary, less than 2 A in a
+  Costs O(N + A L) a step and O(A E) an update. The number of levels L is E
+  where they are positions, ceil(log2 A) for 'iterative' and four times that for
+  'hierarchical'. N is 2 A - 2 where the tree is binary, and less than 2 A in a
   product of at least two ops a position.
 
   Args:
     space: one that can be listed.
-    paths: P.
+    paths: P, walks in a step.
     variant: one of `VARIANTS`.
     exploration: C.
     temperature: T.
@@ -124,7 +119,9 @@ def tree(
   archs_AxE = space.enumerate()
   all_AxE, index = jnp.asarray(archs_AxE), index_of(space)
   by_op = variant in ('default', 'prioritized')
-  first = prefixes(archs_AxE) if by_op else _unranked(len(archs_AxE), variant)
+  first = (
+    prefixes(archs_AxE) if by_op else _placeholder(len(archs_AxE), variant)
+  )
   nodes = len(first.parent_N)
   ops: Any = ()
   if variant == 'prioritized':
@@ -160,7 +157,7 @@ def tree(
     path_L = state.tree.node_AxL[index(arch_E[None])[0]]
     old_L = state.value_N[path_L]
     new_L = MEMORY * old_L + (1 - MEMORY) * reward
-    # Where a path stays at its leaf, it sets the same value several times.
+    # A path that stays at its leaf sets the same value several times.
     state = state._replace(
       visits_N=state.visits_N.at[path_L].set(state.visits_N[path_L] + 1),
       value_N=state.value_N.at[path_L].set(
@@ -177,11 +174,11 @@ def tree(
 
 
 def rebuild(state: TreeState, accuracy_A: Float[np.ndarray, ' A']) -> TreeState:
-  """'iterative': a binary tree over the ranking by these accuracies.
+  """Builds the 'iterative' tree: a binary one over the ranking.
 
-  Its leaves are the architectures in order, split in halves again and again.
-  Visits start anew at none, and R of a node as the mean accuracy of its leaves
-  (inferred). On the host, O(A log A).
+  Its leaves are the architectures in order of accuracy, split in halves again
+  and again. Visits start from zero, and R of a node from the mean accuracy of
+  its leaves (inferred). Runs on the host in O(A log A).
   """
   levels = state.tree.node_AxL.shape[1]
   ranked = from_merges(halves(accuracy_A), levels)
@@ -190,37 +187,39 @@ def rebuild(state: TreeState, accuracy_A: Float[np.ndarray, ' A']) -> TreeState:
   # A leaf counts as often as its path stays there, which leaves its mean.
   total_N = np.bincount(node, np.repeat(accuracy_A, levels), nodes)
   count_N = np.bincount(node, minlength=nodes)
-  return _anew(state, ranked, total_N / np.maximum(count_N, 1))
+  return _replaced(state, ranked, total_N / np.maximum(count_N, 1))
 
 
 def rebuild_from_outputs(
   state: TreeState, outputs_AxD: Float[np.ndarray, 'A D']
 ) -> TreeState:
-  """'hierarchical': the tree of agglomerative clustering of these outputs.
+  """Builds the 'hierarchical' tree: agglomerative clustering of outputs.
 
   Ward's linkage is inferred: average linkage splits single architectures off,
-  which a walk then takes with probability 1/2. So is that the tree is cut at
-  4 ceil(log2 A) levels, whose nodes have all their leaves as children. Visits
-  and R start anew at zero (inferred). On the host, O(A^2 D).
+  which a walk then takes with probability 1/2. Inferred as well: the tree is
+  cut at 4 ceil(log2 A) levels, where nodes have all their leaves as children,
+  and visits and R start from zero. Runs on the host in O(A^2 D).
   """
   levels = state.tree.node_AxL.shape[1]
   merges_Mx2 = linkage(outputs_AxD, method='ward')[:, :2].astype(np.int64)
   clustered = from_merges(merges_Mx2, levels)
-  return _anew(state, clustered, np.zeros(len(clustered.parent_N)))
+  return _replaced(state, clustered, np.zeros(len(clustered.parent_N)))
 
 
 REBUILD: dict[str, Callable[[TreeState, Measurements], TreeState]] = {
-  'iterative': lambda state, given: rebuild(state, given.accuracies()),
-  'hierarchical': lambda state, given: rebuild_from_outputs(
-    state, given.outputs()
+  'iterative': lambda state, measurements: rebuild(
+    state, measurements.accuracies()
+  ),
+  'hierarchical': lambda state, measurements: rebuild_from_outputs(
+    state, measurements.outputs()
   ),
 }
 
 
 def best(state: TreeState) -> int:
-  """Index of the architecture that the highest R leads to: C = 0.
+  """Index of the arch at the end of the branches with the highest R: C = 0.
 
-  Of siblings with the same R the one of the first architecture is taken.
+  Among siblings of equal R it takes the one that leads to the first arch.
   """
   node_AxL, value_N = np.asarray(state.tree.node_AxL), np.asarray(state.value_N)
   left_M = np.arange(len(node_AxL))
@@ -248,8 +247,8 @@ def _check(space: Space, variant: str) -> None:
     )
 
 
-def _unranked(count: int, variant: str) -> Tree:
-  """The tree before there is a ranking or a clustering, of their shape."""
+def _placeholder(count: int, variant: str) -> Tree:
+  """A tree for the warm-up, of the shape that a rebuilt one will have."""
   levels = math.ceil(math.log2(count))
   return from_merges(
     halves(np.arange(float(count))),
@@ -257,7 +256,7 @@ def _unranked(count: int, variant: str) -> Tree:
   )
 
 
-def _anew(state: TreeState, built: Tree, value_N: np.ndarray) -> TreeState:
+def _replaced(state: TreeState, built: Tree, value_N: np.ndarray) -> TreeState:
   if built.parent_N.shape != state.tree.parent_N.shape:
     raise ValueError(
       f'a tree of {len(state.tree.parent_N)} nodes cannot be rebuilt with '

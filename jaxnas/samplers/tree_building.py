@@ -1,7 +1,7 @@
 """Trees whose leaves are the architectures of a listed space, as arrays.
 
-What is built is data of a shape that the space and the kind of tree fix, so
-that a tree built anew runs in the same compiled program.
+The space and the kind of tree fix the shapes of these arrays, so that a
+rebuilt tree runs in the same compiled program.
 """
 
 from collections.abc import Callable
@@ -14,19 +14,19 @@ from jaxtyping import Array, Float, Int
 
 
 class Tree(NamedTuple):
-  """N nodes besides the root; nodes of equal parent are siblings."""
+  """N nodes besides the root; nodes that share a parent are siblings."""
 
   node_AxL: Int[Array, 'A L']
-  """The node an architecture passes through at each level below the root.
+  """Node that the path of an arch passes at each level below the root.
 
   A path of fewer levels stays at its leaf.
   """
   parent_N: Int[Array, ' N']
-  """N is the root. A node that no path uses is its own parent."""
+  """Parents; N is the root. A node that no path uses is its own parent."""
 
 
 def prefixes(archs_AxE: Int[np.ndarray, 'A E']) -> Tree:
-  """A level a position, a branch an op that occurs after the same ops."""
+  """Builds a level for each position, a branch for each op after a prefix."""
   most = int(archs_AxE.max()) + 1
   node_AxL = np.empty_like(archs_AxE)
   parents, count = [], 0
@@ -45,16 +45,16 @@ def prefixes(archs_AxE: Int[np.ndarray, 'A E']) -> Tree:
 def halves(score_A: Float[np.ndarray, ' A']) -> Int[np.ndarray, 'M 2']:
   """Merges of a balanced tree over the ranking, split in halves.
 
-  Its depth is the least there is, ceil(log2 A).
+  Its depth is the smallest possible, ceil(log2 A).
 
   Returns:
-    As the first columns of a linkage of scipy: row i has the two children of
-    node A + i, nodes under A are architectures, and the last is the root.
+    The first two columns of a scipy linkage: row i holds the two children of
+    node A + i, nodes below A are architectures, and the last node is the root.
   """
   count = len(score_A)
   order_A = np.argsort(score_A, kind='stable')
   merges_Mx2 = np.empty((count - 1, 2), np.int64)
-  # What the inner nodes span of the ranking, the root first.
+  # Spans of the ranking below the inner nodes, the root first.
   spans = [(0, count)]
   for row in reversed(range(count - 1)):
     start, stop = spans[count - 2 - row]
@@ -69,13 +69,13 @@ def halves(score_A: Float[np.ndarray, ' A']) -> Int[np.ndarray, 'M 2']:
 
 
 def from_merges(merges_Mx2: Int[np.ndarray, 'M 2'], levels: int) -> Tree:
-  """A binary tree of 2 A - 2 nodes, those of the merges, cut at `levels`.
+  """Builds the binary tree of 2 A - 2 nodes of these merges, cut at `levels`.
 
-  A subtree that is deeper is flattened: all that its last node above the cut
-  leads to become children of that node.
+  Deeper subtrees are flattened: all architectures below a node of the last
+  level but one become its children.
 
   Args:
-    merges_Mx2: as `halves` returns.
+    merges_Mx2: merges in the form that `halves` returns.
     levels: L, at least 1.
   """
   count = len(merges_Mx2) + 1
@@ -104,14 +104,14 @@ def from_merges(merges_Mx2: Int[np.ndarray, 'M 2'], levels: int) -> Tree:
 def log_paths(tree: Tree, logits_N: Float[Array, ' N']) -> Float[Array, ' A']:
   """Log-probabilities of walks that take branches by softmax among siblings.
 
-  Takes O(N + A L).
+  Costs O(N + A L).
   """
   node_AxL, parent_N = tree
   logits_N -= among_siblings(jax.ops.segment_max, logits_N, parent_N)
   logp_N = logits_N - jnp.log(
     among_siblings(jax.ops.segment_sum, jnp.exp(logits_N), parent_N)
   )
-  # A path that stays at its leaf chooses no more.
+  # A path that stays at its leaf makes no more choices.
   moves_AxL = jnp.diff(node_AxL, axis=1, prepend=-1) != 0
   return jnp.where(moves_AxL, logp_N[node_AxL], 0).sum(axis=1)
 
@@ -119,7 +119,7 @@ def log_paths(tree: Tree, logits_N: Float[Array, ' N']) -> Float[Array, ' A']:
 def among_siblings(
   segment: Callable[..., Array], x_N: Array, parent_N: Int[Array, ' N']
 ) -> Array:
-  """For every node, a segment reduction over it and its siblings."""
+  """Reduces over each node and its siblings; every node gets the result."""
   return segment(x_N, parent_N, num_segments=len(parent_N) + 1)[parent_N]
 
 

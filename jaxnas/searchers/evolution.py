@@ -5,7 +5,7 @@ import functools
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import names
+from jaxnas.runtime import suggestions
 from jaxnas.searchers import selection
 from jaxnas.searchers.base import Searcher, State, empty, last_scores
 from jaxnas.searchers.draws import distinct, distinct_draws
@@ -27,35 +27,36 @@ def evolution(
   distance: selection.Distance = selection.hamming,
   revisit: bool = False,
 ) -> Searcher:
-  """Children of the best, and random architectures to fill the population.
+  """Scores children of the best, and random archs to fill the population.
 
-  The first generation is random. The parents of the others are the best of
-  all that was scored. A mutation draws each position of a parent anew with a
-  probability; a crossover takes each from one of two parents at random. No
-  candidate is above a limit, and none is tried that was scored before; of
-  candidates for each part there are at most ten times as many as wanted, and
-  random ones take the place of children that this left out. All stated. That
-  draws are uniform under the limits, and that they go on where the space can
-  be listed until nothing is left, is inferred.
+  The first generation is random. The parents of later ones are the best of all
+  that was scored. A mutation draws each position of a parent anew with a
+  probability; a crossover takes each position from one of two parents at
+  random. Candidates above a limit, or scored before, are left out. At most ten
+  times as many children are tried as wanted, and random architectures take the
+  place of missing ones. All this is stated. Inferred: draws are uniform under
+  the limits, and a search of a listed space ends when nothing is left.
 
   Args:
-    space: whose architectures.
+    space: the search space.
     limits: on every candidate.
-    population: a generation.
-    generations: at most; fewer where no new architecture is found.
-    parents: how many of the best have children.
-    mutations: children of one parent, a generation; None: half of it, 25.
-    crossovers: children of two; None: half.
-    mutation: probability of a position.
-    select: which are the best: see `selection.parents`, whose pool is as
+    population: architectures in a generation.
+    generations: at most; fewer where no new architecture is left.
+    parents: number of the best that have children.
+    mutations: children of one parent in a generation; None: half of the
+      population.
+    crossovers: children of two parents in a generation; None: half of the
+      population.
+    mutation: probability that a mutation draws a position anew.
+    select: how parents are chosen; see `selection.parents`, whose pool is as
       large as the population.
-    distance: for 'diverse' and 'similar'.
-    revisit: only a generation does not repeat itself: see `shifting`.
+    distance: between archs, for 'diverse' and 'similar'.
+    revisit: True to score archs of earlier generations again; see `shifting`.
 
   Raises:
     ValueError: an option is out of range, or no architecture meets the limits.
   """
-  names.check('select', select, selection.SELECTIONS)
+  suggestions.check('select', select, selection.SELECTIONS)
   if mutations is None:
     mutations = population // 2
   if crossovers is None:
@@ -78,7 +79,7 @@ def evolution(
     )
   at_random = distinct_draws(space, limits)
 
-  def kept(archs_NxE):
+  def valid(archs_NxE):
     archs_NxE = archs_NxE[space.allowed(archs_NxE)]
     return archs_NxE[feasible(space, limits, archs_NxE)]
 
@@ -94,6 +95,7 @@ def evolution(
         count=parents,
         pool=population,
         distance=distance,
+        table=limits.table,
       )
     ]
     for make, count in (
@@ -101,7 +103,7 @@ def evolution(
       (crossed, crossovers),
     ):
       new_NxE = distinct(
-        lambda n, make=make: kept(make(best_PxE, rng, n)), count, known_VxE
+        lambda n, make=make: valid(make(best_PxE, rng, n)), count, known_VxE
       )
       known_VxE = np.concatenate([known_VxE, new_NxE])
     return known_VxE
@@ -130,7 +132,7 @@ def mutated(
   rng: np.random.Generator,
   count: int,
 ) -> Int[np.ndarray, 'N E']:
-  """Each position drawn anew, maybe as it was, with this probability."""
+  """Draws each position of a parent anew, maybe as it was, by `probability`."""
   child_NxE = parents_PxE[rng.integers(len(parents_PxE), size=count)]
   anew_NxE = rng.integers(space.counts, size=child_NxE.shape)
   redrawn_NxE = rng.random(child_NxE.shape) < probability
@@ -140,7 +142,7 @@ def mutated(
 def crossed(
   parents_PxE: Int[np.ndarray, 'P E'], rng: np.random.Generator, count: int
 ) -> Int[np.ndarray, 'N E']:
-  """Each position from one of two parents, which may be the same one."""
+  """Takes each position from one of two parents, which may be the same."""
   first_NxE, second_NxE = parents_PxE[
     rng.integers(len(parents_PxE), size=(2, count))
   ]
@@ -149,8 +151,8 @@ def crossed(
   )
 
 
-# Zhang et al. (2024) forget each generation what was visited, so that better
-# architectures are met and scored again (stated); that the score first trains
-# the shared weights along their paths is its doing. Of several scores of one
-# the last one counts (their code).
+# Zhang et al. (2024) forget the visits of earlier generations, so that good
+# architectures are met and scored again (stated). The score itself first trains
+# the shared weights along their paths. The last score of an architecture counts
+# (their code).
 shifting = functools.partial(evolution, revisit=True)

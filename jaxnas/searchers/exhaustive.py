@@ -1,4 +1,4 @@
-"""All architectures: the best of a space for certain, where it is small."""
+"""Exhaustive search: the best of a small space for certain."""
 
 import functools
 
@@ -11,15 +11,15 @@ from jaxnas.spaces import Space
 def exhaustive(
   space: Space, limits: Limits, *, population: int = 50
 ) -> Searcher:
-  """Every architecture within the limits, in the order of the enumeration.
+  """Scores every arch within the limits, in the order of the enumeration.
 
   Args:
     space: one that can be listed.
-    limits: on every one.
-    population: a generation, after which the state is saved.
+    limits: on every architecture.
+    population: architectures in a generation, after which the state is saved.
 
   Raises ValueError where the space is too large, `population` is below 1 or
-  none meets the limits.
+  no architecture meets the limits.
   """
   if population < 1:
     raise ValueError(f'population is {population}; it must be at least 1.')

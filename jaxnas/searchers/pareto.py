@@ -1,6 +1,7 @@
-"""What no other is better than: non-dominated sorting and crowding.
+"""Pareto fronts: non-dominated sorting and crowding.
 
-NSGA-II (Deb et al. 2002). All objectives are maximised; give costs negated.
+They are those of NSGA-II (Deb et al. 2002). All objectives are maximised: give
+costs negated.
 """
 
 import numpy as np
@@ -8,10 +9,10 @@ from jaxtyping import Float, Int
 
 
 def front(objectives_NxK: Float[np.ndarray, 'N K']) -> Int[np.ndarray, ' F']:
-  """Indices, rising, of what no other dominates.
+  """Rising indices of the points that no other dominates.
 
-  One dominates another that it is at least as good as in all objectives and
-  better than in one. So equal ones are on the front together. O(F N K).
+  A point dominates another if it is at least as good in all objectives and
+  better in one; so equal points are on the front together. O(F N K).
 
   Raises ValueError where an objective is NaN.
 
@@ -31,7 +32,7 @@ def front(objectives_NxK: Float[np.ndarray, 'N K']) -> Int[np.ndarray, ' F']:
 
 
 def fronts(objectives_NxK: Float[np.ndarray, 'N K']) -> Int[np.ndarray, ' N']:
-  """Number of the front of each: 0 undominated, 1 without those, and so on.
+  """Rank of each point's front: 0 is undominated, 1 is so without it, ...
 
   Raises ValueError where an objective is NaN.
   """
@@ -47,13 +48,13 @@ def fronts(objectives_NxK: Float[np.ndarray, 'N K']) -> Int[np.ndarray, ' N']:
 def crowding(
   objectives_NxK: Float[np.ndarray, 'N K'],
 ) -> Float[np.ndarray, ' N']:
-  """How far apart the neighbours of each one of a front are.
+  """Crowding distance of each point of a front.
 
-  The sum over objectives of the difference between the next better and the
-  next worse one, in units of the objective's range; infinite for its first
-  and last (stated). Of equal ones the first counts as worse, an objective that
-  is the same for all counts nothing, and an infinite difference is the whole
-  range (inferred).
+  It is the sum over objectives of the difference between the next better and
+  the next worse point, in units of the objective's range, and infinite for the
+  first and the last (stated). Inferred: among equal points the first counts as
+  worse, an objective that is the same for all counts nothing, and an infinite
+  difference is the whole range.
 
   Raises ValueError where an objective is NaN.
   """
@@ -68,7 +69,7 @@ def crowding(
     for n, worse, better in zip(
       order_N[1:-1], sorted_N[:-2], sorted_N[2:], strict=True
     ):
-      # Infinite ones have no differences among themselves.
+      # The difference of two infinite values is NaN.
       gap = 0.0 if better == worse else better - worse
       distance_N[n] += 1.0 if gap == span else gap / span
     distance_N[order_N[[0, -1]]] = np.inf
@@ -76,9 +77,9 @@ def crowding(
 
 
 def order(objectives_NxK: Float[np.ndarray, 'N K']) -> Int[np.ndarray, ' N']:
-  """Indices, best first: by front, there by falling crowding distance.
+  """Indices, best first: by front, within it by falling crowding distance.
 
-  The crowded-comparison operator (stated); ties to the first.
+  This is the crowded-comparison operator (stated); ties go to the first.
   """
   rank_N = fronts(objectives_NxK)
   distance_N = np.zeros(len(rank_N))

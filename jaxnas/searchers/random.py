@@ -1,4 +1,4 @@
-"""Random search: what any searcher has to beat."""
+"""Random search: the baseline that any searcher has to beat."""
 
 import functools
 
@@ -11,17 +11,18 @@ from jaxnas.spaces import Space
 def random(
   space: Space, limits: Limits, *, count: int = 1000, population: int = 50
 ) -> Searcher:
-  """`count` different architectures, uniform under the limits.
+  """Scores `count` different architectures, uniform under the limits.
 
-  All of them where there are fewer. 1,000 are what SPOS scores.
+  It scores all of them where there are fewer. SPOS scores 1,000.
 
   Args:
-    space: whose architectures.
-    limits: on every one.
-    count: how many.
-    population: a generation, after which the state is saved.
+    space: the search space.
+    limits: on every architecture.
+    count: architectures in the whole search.
+    population: architectures in a generation, after which the state is saved.
 
-  Raises ValueError where an option is below 1 or none meets the limits.
+  Raises ValueError where an option is below 1, or where no architecture meets
+  the limits.
   """
   for name, value in (('count', count), ('population', population)):
     if value < 1:

@@ -1,4 +1,4 @@
-"""Which of what was scored become parents."""
+"""Selection of parents among the architectures that were scored."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxnas.searchers import pareto
+from jaxnas.searchers.cost_table import CostTable
 from jaxnas.searchers.limits import costs
 from jaxnas.spaces import Space
 
@@ -29,27 +30,31 @@ def parents(
   count: int,
   pool: int,
   distance: Distance = hamming,
+  table: CostTable | None = None,
 ) -> Int[np.ndarray, ' N']:
-  """Indices of up to `count`; ties to the first.
+  """Indices of up to `count` parents; ties go to the first.
 
-  'accuracy': the most accurate, as SPOS (stated). 'pareto': by non-dominated
-  sorting and crowding of NSGA-II, accuracy up, parameters and multiply-adds
-  down. The other two (inferred) take the best one and more of the `pool` most
-  accurate: 'diverse' the one farthest from those taken, again and again, which
-  has at least half of the largest possible least distance (Gonzalez 1985);
-  'similar' the nearest to the best.
+  'accuracy' takes the most accurate, as SPOS does (stated). 'pareto' orders by
+  NSGA-II's sorting and crowding: accuracy up, all costs down. The other two
+  (inferred) take the best one and more of the `pool` most accurate: 'diverse'
+  adds the one farthest from those taken, again and again, which gives at least
+  half of the largest possible minimum distance (Gonzalez 1985); 'similar' adds
+  the nearest to the best.
 
   Args:
-    space: whose costs count.
-    archs_VxE: different ones.
-    accuracy_V: of each.
+    space: gives the costs.
+    archs_VxE: different archs that were scored.
+    accuracy_V: their accuracies.
     select: one of `SELECTIONS`.
     count: N.
-    pool: how many 'diverse' and 'similar' choose from.
-    distance: archs_NxE -> d_NxN, which they go by.
+    pool: number of the most accurate that 'diverse' and 'similar' choose from.
+    distance: archs_NxE -> d_NxN, for 'diverse' and 'similar'.
+    table: of a further cost, for 'pareto'.
   """
   if select == 'pareto':
-    objectives_VxK = np.column_stack([accuracy_V, -costs(space, archs_VxE)])
+    objectives_VxK = np.column_stack(
+      [accuracy_V, -costs(space, archs_VxE, table)]
+    )
     return pareto.order(objectives_VxK)[:count]
   order_V = np.argsort(-accuracy_V, kind='stable')
   if select == 'accuracy':
@@ -64,7 +69,7 @@ def parents(
 def farthest_first(
   d_NxN: Float[np.ndarray, 'N N'], count: int
 ) -> Int[np.ndarray, ' M']:
-  """0, then what is farthest from all those taken; ties to the first.
+  """Indices: 0, then always the farthest from those taken; ties to the first.
 
   >>> x_N = np.array([0.0, 1.0, 10.0, 6.0])
   >>> farthest_first(abs(x_N[:, None] - x_N), 3).tolist()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas import names
+from jaxnas.runtime import suggestions
 from jaxnas.samplers.base import Feedback
 from jaxnas.samplers.tree import best
 from jaxnas.samplers.tree import tree as tree_sampler
@@ -16,13 +16,13 @@ from jaxnas.searchers.draws import keys, listed
 from jaxnas.searchers.limits import Limits
 from jaxnas.spaces import Space
 
-# Those of the sampler whose tree needs no accuracies beforehand.
+# Variants of the sampler whose tree needs no accuracies beforehand.
 VARIANTS = ('default', 'prioritized')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Part(Space):
-  """Some architectures of a space."""
+  """A space that has only some architectures of another."""
 
   archs_AxE: Int[np.ndarray, 'A E']
 
@@ -45,27 +45,27 @@ def tree(
   temperature: float = 0.7,
   priority: float = 1.0,
 ) -> Searcher:
-  """Walks of the sampler `tree`, rewarded with the accuracy they lead to.
+  """Walks like the sampler `tree`, with the accuracy at the end as reward.
 
-  A generation walks from the same state, then learns from one walk after the
-  other (inferred), also from those whose architecture has been scored before.
-  What it picks is where the branches of the highest R lead, C = 0 (stated).
-  The tree has the architectures within the limits only (inferred).
+  The walks of a generation start from the same state; then the tree learns from
+  one after the other (inferred), also where the architecture was scored before.
+  The search picks the arch at the end of the branches of the highest R, C = 0
+  (stated). The tree has only the architectures within the limits (inferred).
 
   Args:
     space: one that can be listed.
     limits: on every architecture.
-    walks: a generation.
-    generations: how many.
-    variant: 'default' or 'prioritized': see the sampler.
+    walks: number of walks in a generation.
+    generations: number of generations.
+    variant: 'default' or 'prioritized'; see the sampler.
     exploration: C.
     temperature: T.
     priority: C2, read by 'prioritized' alone.
 
   Raises ValueError where the space is too large, an option is out of range or
-  none meets the limits.
+  no architecture meets the limits.
   """
-  names.check('variant', variant, VARIANTS)
+  suggestions.check('variant', variant, VARIANTS)
   for name, value in (('walks', walks), ('generations', generations)):
     if value < 1:
       raise ValueError(f'{name} is {value}; it must be at least 1.')
@@ -106,7 +106,7 @@ def tree(
 
   def update(state, archs_NxE, accuracy_N):
     known = set(keys(state.archs_VxE))
-    # Of walks to the same architecture the last one stands for it.
+    # Walks to the same architecture are recorded once, as the last of them.
     last = {key: n for n, key in enumerate(keys(archs_NxE))}
     new_M = [n for key, n in last.items() if key not in known]
     learnt = learn(

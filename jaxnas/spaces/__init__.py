@@ -1,6 +1,6 @@
-"""Search spaces as data. A new one is a module and a line in `SPACES`."""
+"""Search spaces as data. A new one is a module here and a line in `SPACES`."""
 
-from jaxnas import names
+from jaxnas.runtime import suggestions
 from jaxnas.spaces.base import Costs as Costs
 from jaxnas.spaces.base import Space as Space
 from jaxnas.spaces.chain import ChainSpace as ChainSpace
@@ -11,7 +11,7 @@ from jaxnas.spaces.nas_bench_201 import CellSpace as CellSpace
 from jaxnas.spaces.pooling import POOLING
 from jaxnas.spaces.pooling import PoolingSpace as PoolingSpace
 
-SPACES = {
+SPACES: dict[str, Space] = {
   space.name: space
   for space in (
     DIGITS,
@@ -22,10 +22,14 @@ SPACES = {
     MOBILENET_STRICT,
   )
 }
-NAMES = tuple(SPACES)
+
+
+def add(space: Space) -> None:
+  """Adds a space, in place of one with its name."""
+  SPACES[space.name] = space
 
 
 def get(name: str) -> Space:
-  """Raises ValueError, with the nearest name, where there is no such space."""
-  names.check('space', name, NAMES)
+  """Returns a space by name; an unknown one raises ValueError with a hint."""
+  suggestions.check('space', name, SPACES)
   return SPACES[name]

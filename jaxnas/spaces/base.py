@@ -1,17 +1,20 @@
-"""What a search space is: architectures as rows of op indices."""
+"""The contract of a search space: architectures as rows of op indices."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 # Spaces up to this size are held as a list of all their architectures.
 LARGEST_ENUMERATION = 10**6
 
+# Levels of complexity by multiply-adds.
+LEVELS = 5
+
 
 class Costs(NamedTuple):
-  """Of stand-alone networks: parameters, and multiply-adds of one image."""
+  """Parameters of stand-alone networks, and multiply-adds for one image."""
 
   params_A: Int[np.ndarray, ' A']
   macs_A: Int[np.ndarray, ' A']
@@ -21,21 +24,21 @@ class Costs(NamedTuple):
 class Space:
   """A product of choices: one op at each position.
 
-  An arch is an int32 vector of E op indices, archs a matrix of A rows. What
-  is written here holds for a full product; a space with other rules overrides
+  An arch is an int32 vector of E op indices, archs a matrix of A rows. This
+  class holds for full products; a space with other rules overrides `size`,
   `enumerate`, `index`, `random`, `parse`, `format`, `allowed` and `_forbidden`.
-  An arch is written as a digit a position where ten suffice, else as the names
-  of its ops with commas between them.
+  The text of an arch has one digit for each position where no position has more
+  than ten ops; else it lists the names of its ops with commas between them.
   """
 
   name: str
   ops: tuple[tuple[str, ...], ...]
-  """Candidates at each position."""
+  """Names of the candidate ops at each position."""
   image_shape: tuple[int, int, int]
-  """Height, width, channels of an image."""
+  """Height, width and channels of an image."""
   classes: int
   any_images: bool = dataclasses.field(default=False, kw_only=True)
-  """Whether its networks take images of another size and number of classes."""
+  """True where its networks take images of any size and number of classes."""
 
   @property
   def positions(self) -> int:
@@ -43,7 +46,7 @@ class Space:
 
   @property
   def counts(self) -> tuple[int, ...]:
-    """How many candidates each position has."""
+    """Number of candidate ops at each position."""
     return tuple(map(len, self.ops))
 
   @property
@@ -52,11 +55,11 @@ class Space:
 
   @property
   def enumerable(self) -> bool:
-    """Whether all architectures fit in memory as a list."""
+    """True where all architectures fit in memory as a list."""
     return self.size <= LARGEST_ENUMERATION
 
   def parse(self, text: str) -> Int[np.ndarray, ' E']:
-    """The arch that `format` writes so. ValueError says what is wrong."""
+    """Reads what `format` writes. Raises ValueError naming what is wrong."""
     if self._digits:
       # int() takes other scripts' digits too, and isdigit() the '²'.
       if text and not (text.isascii() and text.isdecimal()):
@@ -103,6 +106,25 @@ class Space:
     rows_A = np.ravel_multi_index(tuple(archs_AxE.T), self.counts)
     return np.asarray(rows_A)
 
+  def looked_up(
+    self,
+    archs_KxE: Int[np.ndarray, 'K E'],
+    value_K: Shaped[np.ndarray, ' K'],
+    archs_AxE: Int[np.ndarray, 'A E'],
+  ) -> Float[np.ndarray, ' A']:
+    """Returns values of architectures; NaN of those that none is given for.
+
+    Args:
+      archs_KxE: the architectures that values are given for.
+      value_K: the values.
+      archs_AxE: the architectures that values are wanted of.
+
+    Raises TypeError for a space that is too large to list.
+    """
+    value_S = np.full(self.size, np.nan)
+    value_S[self.index(archs_KxE)] = value_K
+    return value_S[self.index(archs_AxE)]
+
   def random(
     self, rng: np.random.Generator, count: int
   ) -> Int[np.ndarray, 'A E']:
@@ -111,13 +133,12 @@ class Space:
       np.int32
     )
 
-  def some(
+  def subset(
     self, rng: np.random.Generator, count: int
   ) -> Int[np.ndarray, 'A E']:
-    """Different architectures, in the order of the enumeration.
+    """Draws `count` different architectures, in the order of the enumeration.
 
-    Where they are too many to list, independent draws. `count` is at most how
-    many there are.
+    In a space too large to list the draws are independent and may repeat.
     """
     if not self.enumerable:
       return self.random(rng, count)
@@ -127,27 +148,57 @@ class Space:
   def canonical(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> Int[np.ndarray, 'A E']:
-    """One of all the archs that are the same stand-alone network."""
+    """Maps archs that are the same stand-alone network to one of them."""
+    return archs_AxE
+
+  def codes(self, archs_AxE: Any) -> Any:
+    """Returns numbers in a row, of which alike networks share many.
+
+    From them what was measured of some is predicted for others. Where a space
+    is too large to list the arithmetic is jitted.
+    """
     return archs_AxE
 
   def costs(self, archs_AxE: Int[np.ndarray, 'A E']) -> Costs:
-    """Convolutions, linear layers and affine batch normalisation.
+    """Costs of convolutions, linear layers and affine batch normalisation.
 
     Multiply-adds leave normalisation out, as the benchmarks do.
     """
     raise TypeError(f'{type(self).__name__} does not define its costs.')
 
-  def shared_macs(self, archs_AxE: Int[np.ndarray, 'A E']) -> int:
-    """Multiply-adds of one image through all of these networks together.
+  def largest(self) -> Int[np.ndarray, ' E']:
+    """Returns the architecture with most multiply-adds.
 
-    Where a ranking computes the start that several share once, so does this.
+    Of several alike it is one with most parameters, and then the first. A space
+    too large to list is climbed position by position, which is exact where
+    costs are sums over positions.
+    """
+    if self.enumerable:
+      return self._costliest(self.enumerate())
+    arch_E = np.zeros(self.positions, np.int32)
+    for e, count in enumerate(self.counts):
+      archs_OxE = np.tile(arch_E, (count, 1))
+      archs_OxE[:, e] = np.arange(count)
+      arch_E = self._costliest(archs_OxE)
+    return arch_E
+
+  def _costliest(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Int[np.ndarray, ' E']:
+    costs = self.costs(archs_AxE)
+    return archs_AxE[np.lexsort((-costs.params_A, -costs.macs_A))[0]]
+
+  def shared_macs(self, archs_AxE: Int[np.ndarray, 'A E']) -> int:
+    """Multiply-adds of ranking all of these networks on one image.
+
+    A start that a ranking computes once for several networks counts once.
     """
     return int(self.costs(archs_AxE).macs_A.sum())
 
   def baselines(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> dict[str, Int[np.ndarray, ' A']]:
-    """What ranks architectures without any training."""
+    """Scores that rank architectures without any training."""
     costs = self.costs(archs_AxE)
     return {
       'params': costs.params_A,
@@ -156,15 +207,39 @@ class Space:
     }
 
   def depth(self, archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, ' A']:
-    """Number of layers that an arch chooses to have."""
+    """Number of layers that each arch chooses to have."""
     return (archs_AxE != 0).sum(axis=1)
+
+  def one_hot(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Float[np.ndarray, 'A O']:
+    """Returns a column for each op of each position: 1 where it is chosen."""
+    columns = [
+      archs_AxE[:, [e]] == np.arange(count)
+      for e, count in enumerate(self.counts)
+    ]
+    return np.concatenate(columns, axis=1).astype(float)
+
+  def complexity(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Int[np.ndarray, ' A']:
+    """Level of complexity, from 0 for the simplest; -1 for one without.
+
+    Sampler `balanced` draws every level as often. Here the levels are fifths of
+    the space by multiply-adds; a space that knows better overrides this.
+
+    Raises ValueError where the space has no levels.
+    """
+    macs_A = self.costs(self.enumerate()).macs_A
+    edges = np.quantile(macs_A, np.linspace(0, 1, LEVELS + 1)[1:-1])
+    return np.searchsorted(edges, self.costs(archs_AxE).macs_A, side='left')
 
   def on_images(
     self, image_shape: tuple[int, int, int], classes: int
   ) -> 'Space':
-    """The space for these images.
+    """Returns the space for images of this shape and number of classes.
 
-    Raises ValueError where its networks are defined for others only.
+    Raises ValueError where its networks take other images only.
     """
     if self.any_images:
       return dataclasses.replace(self, image_shape=image_shape, classes=classes)
@@ -181,7 +256,7 @@ class Space:
     return self
 
   def validate(self, archs_AxE: Shaped[np.ndarray, '...']) -> None:
-    """Raises ValueError naming the value, its position and what is allowed."""
+    """Raises ValueError naming a bad value, its place and what is allowed."""
     archs_AxE = np.asarray(archs_AxE)
     if not np.issubdtype(archs_AxE.dtype, np.integer):
       raise ValueError(
@@ -205,7 +280,7 @@ class Space:
   def allowed(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> Bool[np.ndarray, ' A']:
-    """Which of these archs, whose ops are in range, the space has."""
+    """Returns True for in-range archs that belong to the space."""
     return np.ones(len(archs_AxE), bool)
 
   def _forbidden(self, archs_AxE: Int[np.ndarray, 'A E']) -> None:

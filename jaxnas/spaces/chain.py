@@ -8,17 +8,17 @@ from jaxtyping import Int
 
 from jaxnas.spaces.base import Costs, Space
 
-# Of the expanded width, to which squeeze-and-excitation narrows it.
+# Fraction of the expanded width to which squeeze-and-excitation narrows it.
 SQUEEZE = 0.25
 
 
 class Block(NamedTuple):
-  """An inverted residual (MB block); expansion 1 leaves the first 1x1 out."""
+  """An inverted residual (MB block); expansion 1 leaves out the first 1x1."""
 
   expansion: int
   kernel: int
   squeeze: bool = False
-  """Squeeze-and-excitation after the depthwise convolution."""
+  """True for squeeze-and-excitation after the depthwise convolution."""
 
   @property
   def name(self) -> str:
@@ -26,12 +26,12 @@ class Block(NamedTuple):
     return f'MB{self.expansion}_K{self.kernel}{end}'
 
   def squeeze_width(self, inputs: int) -> int | None:
-    """To which squeeze-and-excitation narrows the expanded channels."""
+    """Number of channels to which squeeze-and-excitation narrows, or None."""
     return int(SQUEEZE * inputs * self.expansion) if self.squeeze else None
 
 
 class Stage(NamedTuple):
-  """Positions in a row; the first one has the stride."""
+  """Positions in a row with the same channels; the first one has the stride."""
 
   positions: int
   channels: int
@@ -39,7 +39,7 @@ class Stage(NamedTuple):
 
 
 class Layer(NamedTuple):
-  """What a position maps, whichever op it has."""
+  """Input and output of a position, the same for every op."""
 
   inputs: int
   outputs: int
@@ -52,9 +52,9 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ChainSpace(Space):
-  """Stem, stages, head; every position is an identity or an MB block.
+  """Stem, stages and head; every position is an identity or an MB block.
 
-  Where the shape changes the identity is a strided 1x1 convolution with batch
+  Where the shape changes, the identity is a strided 1x1 convolution with batch
   normalisation.
   """
 
@@ -67,14 +67,14 @@ class ChainSpace(Space):
   """Channels of the 3x3 stem."""
   stem_stride: int = 1
   first: tuple[Block, int] | None = None
-  """A block between stem and positions that every architecture has, and its
-  channels."""
+  """A block that every architecture has between stem and positions, and its
+  number of channels."""
   activation: str = 'relu'
-  """Of the blocks; stem and head have ReLU."""
+  """Activation of the blocks; stem and head have ReLU."""
 
   @property
   def layers(self) -> tuple[Layer, ...]:
-    """One a position."""
+    """Input and output of each position."""
     out, inputs = [], self.first[1] if self.first else self.stem
     for positions, channels, stride in self.stages:
       for i in range(positions):
@@ -85,7 +85,7 @@ class ChainSpace(Space):
   def canonical(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> Int[np.ndarray, 'A E']:
-    """Identities after a stage's first position commute: moved to its end."""
+    """Moves identities after a stage's first position to the stage's end."""
     out_AxE, start = archs_AxE.copy(), 0
     for positions, _, _ in self.stages:
       rest = slice(start + 1, start + positions)
@@ -94,13 +94,37 @@ class ChainSpace(Space):
       start += positions
     return out_AxE
 
+  @property
+  def kinds(self) -> tuple[tuple[list[int], list[int]], ...]:
+    """Ops of each position that are MB blocks, and those that are not."""
+    return tuple(
+      (
+        [op for op, block in enumerate(ops) if block is not None],
+        [op for op, block in enumerate(ops) if block is None],
+      )
+      for ops in self.candidates
+    )
+
   def depth(self, archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, ' A']:
     """Number of MB blocks."""
     blocks_A = np.zeros(len(archs_AxE), np.int64)
-    for e, candidates in enumerate(self.candidates):
-      is_block_O = np.array([block is not None for block in candidates])
-      blocks_A += is_block_O[archs_AxE[:, e]]
+    for e, (blocks, _) in enumerate(self.kinds):
+      blocks_A += np.isin(archs_AxE[:, e], blocks)
     return blocks_A
+
+  def complexity(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Int[np.ndarray, ' A']:
+    """Level of its number of blocks (inferred).
+
+    Blocks at half of the positions or fewer are level 0, each one more is the
+    next level: {0 to 4, 5, 6, 7, 8} in NAS-Bench-Macro.
+    """
+    return self.level(self.depth(archs_AxE))
+
+  def level(self, depth_A: Int[np.ndarray, ' A']) -> Int[np.ndarray, ' A']:
+    """Level of complexity of so many blocks."""
+    return np.maximum(depth_A - self.positions // 2, 0)
 
   def costs(self, archs_AxE: Int[np.ndarray, 'A E']) -> Costs:
     self.validate(archs_AxE)
@@ -111,9 +135,9 @@ class ChainSpace(Space):
     return Costs(*(before_2 + chosen_Ax2 + after_2).T)
 
   def shared_macs(self, archs_AxE: Int[np.ndarray, 'A E']) -> int:
-    """As in a walk of the prefix tree, which computes a shared start once.
+    """Multiply-adds of a walk of the prefix tree: a shared start counts once.
 
-    All 6,561 of NAS-Bench-Macro take 3.73 times fewer together.
+    All 6,561 architectures of NAS-Bench-Macro take 3.73 times fewer so.
     """
     self.validate(archs_AxE)
     before_2, tables, after_2 = self._parts()
@@ -128,11 +152,11 @@ class ChainSpace(Space):
   ) -> tuple[
     Int[np.ndarray, '2'], list[Int[np.ndarray, 'O 2']], Int[np.ndarray, '2']
   ]:
-    """Parameters and multiply-adds before, in, and behind the positions."""
+    """Parameters and multiply-adds before, at and after the positions."""
     height, width, channels = self.image_shape
 
     def pixels_after(stride: int) -> tuple[int, int]:
-      """Of the map before and behind a layer."""
+      """Pixels of the map before and after a layer."""
       nonlocal height, width
       before = height * width
       height, width = (-(-side // stride) for side in (height, width))
@@ -165,7 +189,7 @@ def _conv(
 def _block(
   layer: Layer, block: Block | None, before: int, after: int
 ) -> Int[np.ndarray, '2']:
-  """`before` and `after`: pixels of the map that comes in and goes out."""
+  """(parameters, multiply-adds) of an op on `before` pixels, giving `after`."""
   if block is None:
     if layer.keeps_shape:
       return np.zeros(2, np.int64)
@@ -189,15 +213,15 @@ def chain(
   identity_everywhere: bool = True,
   **fields,
 ) -> ChainSpace:
-  """A space whose every position offers the identity and the same blocks.
+  """Builds a space whose positions offer the identity and the same blocks.
 
   Args:
     name: of the space.
     stages: of the chain.
-    blocks: ops 1, 2, ... of a position; op 0 is the identity.
-    identity_everywhere: without, positions that change the shape offer the
-      blocks only.
-    fields: the others of `ChainSpace`.
+    blocks: ops 1, 2, ... of each position; op 0 is the identity.
+    identity_everywhere: False leaves the identity out of positions that change
+      the shape.
+    fields: the other fields of `ChainSpace`.
   """
   unchosen = ChainSpace(name, (), stages=stages, candidates=(), **fields)
   candidates = tuple(

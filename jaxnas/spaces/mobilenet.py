@@ -1,18 +1,18 @@
 """The MobileNet space of one-shot search on ImageNet: 13^21 architectures.
 
-21 positions in six stages, each the identity or an MB block with expansion 3
-or 6, kernel 3, 5 or 7, with or without squeeze-and-excitation. The seven
-blocks without it are published (Roshtkhari et al., CVPR Findings 2026,
-supplement); that the 13 ops are those and the six with it is inferred, and
-hard-swish in the blocks is too. Parameters and multiply-adds are those
-published for MCT-NAS-A and -B and GreedyNAS-B, exactly.
+It has 21 positions in six stages, each the identity or an MB block with
+expansion 3 or 6, kernel 3, 5 or 7, with or without squeeze-and-excitation. The
+seven ops without it are published (Roshtkhari et al., CVPR Findings 2026,
+supplement). Inferred: the 13 ops are those and the six with it, and the blocks
+have hard-swish. Parameters and multiply-adds equal exactly those published for
+MCT-NAS-A and -B and GreedyNAS-B.
 
-An arch is the names of its ops with commas between them.
+The text of an arch lists the names of its ops with commas between them.
 
 Its supernet has 45,233,964 parameters and one program. On 2 cores of an AMD
 EPYC at batch 8, 224x224, float32 the training step takes 44 s to trace and 87
-s to compile, once; it needs 234 MB beside 186 MB of parameters and 181 MB of
-gradients, and about 1 s a step. The compiler itself needs 5.4 GB.
+s to compile, once; a step takes about 1 s and 234 MB beside 186 MB of
+parameters and 181 MB of gradients. The compiler itself needs 5.4 GB.
 """
 
 from typing import Any
@@ -47,7 +47,7 @@ _FIELDS: dict[str, Any] = {
 
 MOBILENET = chain('mobilenet', **_FIELDS)
 
-# Without the identity, a strided 1x1 convolution, where the shape changes.
+# Positions that change the shape lack the identity, a strided 1x1 convolution.
 MOBILENET_STRICT = chain(
   'mobilenet_strict', identity_everywhere=False, **_FIELDS
 )

@@ -1,4 +1,8 @@
-"""NAS-Bench-201 (Dong and Yang, ICLR 2020): one cell, repeated."""
+"""NAS-Bench-201 (Dong and Yang, ICLR 2020): one cell, repeated.
+
+The FLOPs that the benchmark publishes are our multiply-adds and one a class,
+10 on CIFAR-10: it counts the bias of the classifier. Parameters are the same.
+"""
 
 import dataclasses
 import functools
@@ -6,6 +10,7 @@ import functools
 import numpy as np
 from jaxtyping import Bool, Int
 
+from jaxnas.runtime.words import counted
 from jaxnas.spaces.base import Costs, Space
 
 OPS = ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
@@ -17,17 +22,17 @@ _KERNELS = {'nor_conv_1x1': 1, 'nor_conv_3x3': 3}
 
 @dataclasses.dataclass(frozen=True)
 class CellSpace(Space):
-  """Six edges between four nodes; a node is the sum of what its edges bring.
+  """Cells of four nodes and six edges; a node sums the outputs of its edges.
 
-  The cell stands `cells` times in each of three stages, between which a
-  residual block of stride 2 doubles the channels. An arch is written
-  |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, one group a node after the first.
+  Each of three stages repeats the cell `cells` times; between stages a residual
+  block of stride 2 doubles the channels. The text of an arch is
+  |op~0|+|op~0|op~1|+|op~0|op~1|op~2|, one group for each node after the first.
   """
 
   channels: int
-  """Of the 3x3 stem and the first stage."""
+  """Channels of the 3x3 stem and of the first stage."""
   cells: int
-  """In a stage."""
+  """Number of cells in a stage."""
 
   @property
   def widths(self) -> tuple[int, ...]:
@@ -40,8 +45,9 @@ class CellSpace(Space):
     ]
     if len(words) != self.positions:
       raise ValueError(
-        f'{text!r} has {len(words)} ops; {self.name} has {self.positions}, '
-        f'such as {self.format(np.zeros(self.positions, np.int32))}.'
+        f'{text!r} has {counted(len(words), "op")}; {self.name} has '
+        f'{self.positions}, such as '
+        f'{self.format(np.zeros(self.positions, np.int32))}.'
       )
     arch_E = np.zeros(self.positions, np.int32)
     for e, (word, (source, _)) in enumerate(zip(words, EDGES, strict=True)):
@@ -76,18 +82,18 @@ class CellSpace(Space):
   def canonical(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> Int[np.ndarray, 'A E']:
-    """The first arch of those that the benchmark counts as one: 6,466.
+    """Maps archs that the benchmark counts as one to the first: 6,466 remain.
 
-    Its rule writes a cell as an expression of its input in which skips
-    vanish and convolutions of nothing are nothing; not all cells that compute
-    the same are written the same.
+    Its rule writes a cell as an expression of its input, in which skips
+    vanish and convolutions of nothing are nothing. Some cells that compute the
+    same are written differently.
     """
     return self.enumerate()[_first_alike()[self.index(archs_AxE)]]
 
   def connected(
     self, archs_AxE: Int[np.ndarray, 'A E']
   ) -> Bool[np.ndarray, ' A']:
-    """Whether anything of the input reaches the output: 15,284 of all."""
+    """True for cells whose input reaches their output, 15,284 in all."""
     reached = [np.ones(len(archs_AxE), bool)]
     for node in range(1, NODES):
       arrives = [
@@ -97,6 +103,32 @@ class CellSpace(Space):
       ]
       reached.append(np.any(arrives, axis=0))
     return reached[-1]
+
+  def complexity(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Int[np.ndarray, ' A']:
+    """Level of the most convolutions on any path from input to output.
+
+    At most one is level 0, two are 1, three are 2; cells whose input does not
+    reach their output have none (-1).
+    """
+    convolves_AxE = _convolves(archs_AxE)
+    most = [np.zeros(len(archs_AxE), np.int64)]
+    for node in range(1, NODES):
+      # Below 0 where nothing arrives, whatever is added on the way.
+      most.append(
+        np.max(
+          [
+            np.where(
+              archs_AxE[:, e] != 0, most[source] + convolves_AxE[:, e], -NODES
+            )
+            for e, (source, target) in enumerate(EDGES)
+            if target == node
+          ],
+          axis=0,
+        )
+      )
+    return np.where(most[-1] < 0, -1, np.maximum(most[-1] - 1, 0))
 
   def on_images(self, image_shape: tuple[int, int, int], classes: int) -> Space:
     if any(side % 4 for side in image_shape[:2]):
@@ -108,8 +140,8 @@ class CellSpace(Space):
     return super().on_images(image_shape, classes)
 
   def depth(self, archs_AxE: Int[np.ndarray, 'A E']) -> Int[np.ndarray, ' A']:
-    """Number of convolutions of a cell."""
-    return np.isin(archs_AxE, [OPS.index(op) for op in _KERNELS]).sum(axis=1)
+    """Number of convolutions in a cell."""
+    return _convolves(archs_AxE).sum(axis=1)
 
   def costs(self, archs_AxE: Int[np.ndarray, 'A E']) -> Costs:
     self.validate(archs_AxE)
@@ -141,9 +173,16 @@ class CellSpace(Space):
     return Costs(params_A + params, macs_A + macs + before * self.classes)
 
 
+def _convolves(
+  archs_AxE: Int[np.ndarray, 'A E'],
+) -> Bool[np.ndarray, 'A E']:
+  """Returns True at edges that are convolutions."""
+  return np.isin(archs_AxE, [OPS.index(op) for op in _KERNELS])
+
+
 @functools.cache
 def _first_alike() -> Int[np.ndarray, ' A']:
-  """For each arch the first one with the same expression."""
+  """Row of the first arch with the same expression, for each arch."""
   first: dict[str, int] = {}
   return np.array(
     [
@@ -154,7 +193,7 @@ def _first_alike() -> Int[np.ndarray, ' A']:
 
 
 def _expression(arch_E: Int[np.ndarray, ' E']) -> str:
-  """What the cell computes, as the benchmark's rule writes it."""
+  """Writes what a cell computes by the benchmark's rule."""
   nodes = ['x']
   for node in range(1, NODES):
     terms = []

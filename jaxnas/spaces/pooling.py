@@ -1,7 +1,12 @@
-"""Where to pool: 36 ResNet20s (Roshtkhari et al. 2023)."""
+"""The pooling space: 36 ResNet20s that pool at different blocks.
+
+Roshtkhari et al., "Balanced Mixture of SuperNets for Learning the CNN Pooling
+Architecture", AutoML 2023.
+"""
 
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -16,13 +21,15 @@ POOLS = 2
 class PoolingSpace(Space):
   """Two 2x2 max pools, each before one of the nine residual blocks.
 
-  Positions are blocks and binary: 1 pools before the block. Exactly two are
-  ones; '4,7' (ResNet20 itself) pools before the fourth and seventh block.
-  Channels go by the block's index, whatever the pools.
+  A pool leaves out the last row or column of an odd side.
+
+  Each position is a block; op 1 pools before it, and exactly two ops are 1. The
+  text '4,7' (ResNet20 itself) pools before the fourth and the seventh block.
+  The index of a block fixes its channels, wherever the pools are.
   """
 
   channels: tuple[int, ...]
-  """Of each block."""
+  """Channels of each block."""
   stem: int
   """Channels of the 3x3 stem."""
 
@@ -52,7 +59,7 @@ class PoolingSpace(Space):
     return ','.join(str(block + 1) for block in np.flatnonzero(arch_E))
 
   def enumerate(self) -> Int[np.ndarray, 'A E']:
-    """Lexicographic in the blocks that pool: 1,2 1,3 ... 8,9."""
+    """All architectures, in the order 1,2 1,3 ... 8,9."""
     pairs = list(itertools.combinations(range(self.positions), POOLS))
     archs_AxE = np.zeros((len(pairs), self.positions), np.int32)
     np.put_along_axis(archs_AxE, np.array(pairs), 1, axis=1)
@@ -68,6 +75,10 @@ class PoolingSpace(Space):
   ) -> Int[np.ndarray, 'A E']:
     return self.enumerate()[rng.integers(self.size, size=count)]
 
+  def codes(self, archs_AxE: Any) -> Any:
+    """Returns how often the maps that a block sees have been pooled."""
+    return archs_AxE.cumsum(axis=1)
+
   def costs(self, archs_AxE: Int[np.ndarray, 'A E']) -> Costs:
     self.validate(archs_AxE)
     height, width, inputs = self.image_shape
@@ -76,7 +87,7 @@ class PoolingSpace(Space):
       len(archs_AxE), 9 * inputs * self.stem * height * width, np.int64
     )
     inputs = self.stem
-    # Each pool halves both sides; blocks behind it see a smaller map.
+    # Each pool halves both sides, rounded down, for the blocks after it.
     pools_AxE = archs_AxE.cumsum(axis=1)
     for e, outputs in enumerate(self.channels):
       kernels = 9 * outputs * (inputs + outputs)
@@ -92,6 +103,29 @@ class PoolingSpace(Space):
     return Costs(
       np.full(len(archs_AxE), params, np.int64),
       macs_A + inputs * self.classes,
+    )
+
+  def on_images(
+    self, image_shape: tuple[int, int, int], classes: int
+  ) -> 'PoolingSpace':
+    """Returns the space for these images.
+
+    Raises ValueError where both pools do not leave a pixel.
+    """
+    if min(image_shape[:2]) < (least := 2**POOLS):
+      raise ValueError(
+        f'{self.name} pools {POOLS} times by 2, and these images are '
+        f'{image_shape[0]}x{image_shape[1]}: they must be {least}x{least} at '
+        'least.'
+      )
+    return dataclasses.replace(self, image_shape=image_shape, classes=classes)
+
+  def complexity(
+    self, archs_AxE: Int[np.ndarray, 'A E']
+  ) -> Int[np.ndarray, ' A']:
+    raise ValueError(
+      f'{self.name} has no levels of complexity: all its networks have the '
+      'same layers. Choose another sampler.name than balanced.'
     )
 
   def allowed(
@@ -114,6 +148,7 @@ POOLING = PoolingSpace(
   (('none', 'pool'),) * BLOCKS,
   image_shape=(32, 32, 3),
   classes=10,
+  any_images=True,
   channels=(16,) * 3 + (32,) * 3 + (64,) * 3,
   stem=16,
 )

@@ -1,21 +1,23 @@
-"""Supernets: one module a space, traced arch for all or a static one alone."""
+"""Supernets, one module a space, for a traced arch or a static one alone."""
 
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnas.nn import maps
 from jaxnas.nn.choice import Arch
 from jaxnas.nn.initial import draw
 from jaxnas.nn.layers import Groups
+from jaxnas.runtime.cache import per_net
 from jaxnas.spaces import CellSpace, ChainSpace, PoolingSpace, Space
 from jaxnas.supernets.chain import ChainNet
 from jaxnas.supernets.mixture import Mixture as Mixture
 from jaxnas.supernets.nas_bench_201 import CellNet
+from jaxnas.supernets.network import Network as Network
 from jaxnas.supernets.pooling import PoolingNet
 
 NETS: dict[type[Space], Any] = {
@@ -23,6 +25,9 @@ NETS: dict[type[Space], Any] = {
   CellSpace: CellNet,
   PoolingSpace: PoolingNet,
 }
+
+# Networks from outside the package, by the name of their space.
+OWN: dict[str, Any] = {}
 
 
 def build(
@@ -42,7 +47,8 @@ def build(
   `activation` replaces that of a chain's blocks.
   """
   options = {} if activation is None else {'activation': activation}
-  return NETS[type(space)](space, dtype, affine, momentum, **options)
+  make = OWN.get(space.name) or NETS[type(space)]
+  return make(space, dtype, affine, momentum, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +86,46 @@ class StandAlone:
     return jax.tree.map(lambda leaf: jnp.bool_(True), params)
 
 
+# Largest difference between logits of an image alone and in a batch, as a share
+# of the largest logit.
+TOLERANCE = 0.05
+
+
+def check_alone(net: StandAlone) -> None:
+  """Raises ValueError where an image's logits depend on the others of a batch.
+
+  Such a network, normalised by the batch it is given, is accurate as long as it
+  is tested in batches, and guesses in use. Only networks from outside of the
+  package are looked at.
+  """
+  space = net.space
+  if space.name not in OWN:
+    return
+  rng = np.random.default_rng(0)
+  x_BxHxWxC = jnp.asarray(rng.normal(size=(4, *space.image_shape)), jnp.float32)
+  archs_AxE = space.random(rng, 3) if net.arch is None else [net.arch]
+  for arch in archs_AxE:
+    arch = tuple(map(int, arch))
+    alone = StandAlone(net.net, arch)
+    variables = init(alone, arch, 0)
+    together_BxK = alone.apply(variables, x_BxHxWxC, arch, train=False)
+    one_1xK = alone.apply(variables, x_BxHxWxC[:1], arch, train=False)
+    if one_1xK.shape != (1, space.classes):
+      raise ValueError(
+        f'the network of space {space.name} gives an array of shape '
+        f'{one_1xK.shape} for one image; it must be (1, {space.classes}).'
+      )
+    difference = np.abs(together_BxK[0] - one_1xK[0]).max()
+    # NaN is within nothing.
+    if not difference <= TOLERANCE * np.abs(together_BxK).max():
+      raise ValueError(
+        f'the network of space {space.name} predicts an image otherwise alone '
+        f'than in a batch ({space.format(np.array(arch))}: logits differ by '
+        f'{difference:.2g}): normalise with self.norm() or self.block(), and '
+        'pass train on to them.'
+      )
+
+
 def of_arch(net: Any, params: Any, arch: Any) -> tuple[Any, Any, Any]:
   """Net, parameters and arch without members: of a mixture, those of one."""
   if isinstance(net, Mixture):
@@ -88,21 +134,23 @@ def of_arch(net: Any, params: Any, arch: Any) -> tuple[Any, Any, Any]:
 
 
 def with_momentum(net: Any, momentum: float | None) -> Any:
-  """The same net, keeping such running statistics, or none."""
+  """Returns the same net with this momentum of running statistics, or none."""
   if isinstance(net, Mixture):
     return dataclasses.replace(net, net=with_momentum(net.net, momentum))
   return net.clone(momentum=momentum)
 
 
 def in_groups(net: Any, groups: Groups) -> Any:
-  """The same net, whose batch normalisation divides batches so."""
+  """Returns the same net with batches divided so for normalisation."""
   if isinstance(net, Mixture | StandAlone):
     return dataclasses.replace(net, net=in_groups(net.net, groups))
   return net.clone(groups=groups)
 
 
 def formulated(net: Any, backend: str) -> Any:
-  """The same net as a backend computes it fast; any backend can.
+  """Returns the same net in the form that a backend computes fast.
+
+  Any backend can compute it.
 
   Args:
     net: from `build`.
@@ -127,7 +175,7 @@ def init(net: Any, arch: tuple[int, ...] | Arch, seed: int) -> dict[str, Any]:
 
 
 def shapes(net: Any, arch: tuple[int, ...] | Arch) -> dict[str, Any]:
-  """Of what `init` gives, without drawing it."""
+  """Returns shapes of the variables that `init` gives, without drawing them."""
   return nn.meta.unbox(_laws(net, arch))
 
 
@@ -135,7 +183,7 @@ def _laws(net: Any, arch: tuple[int, ...] | Arch) -> Any:
   return _traced(net, arch if isinstance(arch, tuple) else len(arch))
 
 
-@functools.cache
+@per_net
 def _traced(net: Any, arch: tuple[int, ...] | int) -> Any:
   """Traced once a net, which takes seconds where it is large.
 

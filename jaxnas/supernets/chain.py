@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.nn import maps, pooling
+from jaxnas.nn import maps
 from jaxnas.nn.blocks import Identity, InvertedResidual
 from jaxnas.nn.choice import Arch, Choice, Op, loop, used_by_choices
 from jaxnas.nn.layers import Conv, Groups, Linear, Norm, Pointwise
@@ -20,7 +19,7 @@ from jaxnas.spaces import ChainSpace
 from jaxnas.spaces.chain import Block, Layer
 
 # At least so many alike positions in a row become a loop over one program.
-# What it costs is a copy of their parameters.
+# The price is a copy of their parameters.
 SHORTEST_LOOP = 3
 
 
@@ -136,7 +135,7 @@ class ChainNet(nn.Module):
     ]
 
   def stem(self, x_BxHxWxC: Map, train: bool = False) -> Map:
-    """Images -> what the first position receives, in the inner layout."""
+    """Images -> map that the first position receives, in the inner layout."""
     x = self.stem_part(x_BxHxWxC, train)
     x = maps.relayout(x, 'NHWC', self.layout)
     return x if self.space.first is None else self.first_part(x, train)
@@ -146,7 +145,7 @@ class ChainNet(nn.Module):
     return self.choices[e](x, op, train)
 
   def head(self, x: Map, train: bool = False) -> Float[Array, 'B K']:
-    """What the last position gave -> logits, float32."""
+    """Map of the last position -> logits, float32."""
     return self.head_part(maps.relayout(x, self.layout, 'NHWC'), train)
 
   def used(self, params: Any, arch_E: Arch) -> Any:
@@ -167,7 +166,7 @@ class Stem(nn.Module):
     x = Conv(self.features, stride=self.stride, dtype=self.dtype, name='conv')(
       x
     )
-    return jax.nn.relu(self.norm(name='norm')(x, train))
+    return self.norm(name='norm')(x, train, 'relu')
 
 
 class Head(nn.Module):
@@ -181,5 +180,5 @@ class Head(nn.Module):
   @nn.compact
   def __call__(self, x: Map, train: bool) -> Float[Array, 'B K']:
     x = Pointwise(self.features, dtype=self.dtype, name='conv')(x)
-    x = jax.nn.relu(self.norm(name='norm')(x, train))
-    return Linear(self.classes, name='linear')(pooling.mean_of_map(x))
+    x_BxC = self.norm(name='norm').averaged(x, train)
+    return Linear(self.classes, name='linear')(x_BxC)

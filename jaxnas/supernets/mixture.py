@@ -35,7 +35,7 @@ class Mixture:
 
   @property
   def space(self) -> Space:
-    """Of the members: architectures without the last position."""
+    """Space of the members: architectures without the last position."""
     return self.net.space
 
   @property
@@ -64,7 +64,7 @@ class Mixture:
     )
 
   def apply(self, variables: Any, x: Any, arch: Any, **options: Any) -> Any:
-    """What the member's `apply` gives.
+    """Applies the member that the arch names.
 
     Collections that it changes (`mutable`) come back with all members'
     values, those that it makes anew with its own.

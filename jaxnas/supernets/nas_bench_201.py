@@ -4,12 +4,10 @@ import functools
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.nn import pooling
 from jaxnas.nn.blocks import (
   AveragedProjection,
   AveragePool,
@@ -89,8 +87,8 @@ class CellNet(nn.Module):
         length=space.cells,
       )(channels, norm, dtype, name=f'cells_{stage}')
       x, _ = cells(x, arch, train)
-    x = jax.nn.relu(norm(name='last_norm')(x, train))
-    return Linear(space.classes, name='linear')(pooling.mean_of_map(x))
+    x_BxC = norm(name='last_norm').averaged(x, train)
+    return Linear(space.classes, name='linear')(x_BxC)
 
   def used(self, params: Any, arch_E: Arch) -> Any:
     """Booleans by leaf: which parameters an architecture trains."""

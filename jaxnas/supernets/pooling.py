@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxnas.nn import pooling, unread
+from jaxnas.nn import pooling, uninitialised
 from jaxnas.nn.blocks import BasicBlock, Identity
 from jaxnas.nn.choice import Arch, switch
 from jaxnas.nn.layers import Conv, Groups, Linear, Norm
@@ -22,9 +22,10 @@ class PoolingNet(nn.Module):
   """ResNet20 whose pools move: every architecture uses every weight.
 
   Where the pools stand decides the resolution, and a program has fixed
-  shapes. So one buffer a resolution (32, 16, 8) is carried through the
-  blocks; each block switches on which one is live, reads that, pools where
-  the arch says so, and writes it or the next one. One program for all 36.
+  shapes. So one buffer a resolution (32, 16, 8 of CIFAR) is carried
+  through the blocks; each block switches on which one is live, reads that,
+  pools where the arch says so, and writes it or the next one. One program for
+  all 36.
 
   Named tensor sets: 'authors' as in the authors' published analysis, the
   stem, the second convolution of every block and the linear layer; 'early'
@@ -80,7 +81,7 @@ class PoolingNet(nn.Module):
     *,
     train: bool,
   ) -> Float[Array, 'B K']:
-    x = jax.nn.relu(self.stem_norm(self.stem(x_BxHxWxC), train))
+    x = self.stem_norm(self.stem(x_BxHxWxC), train, 'relu')
     if isinstance(arch, tuple) or self.is_initializing():
       for e in range(len(self.blocks)):
         if isinstance(arch, tuple) and arch[e]:
@@ -93,26 +94,39 @@ class PoolingNet(nn.Module):
 
   def _any_arch(self, x: Map, arch_E: Arch, train: bool) -> Array:
     level_E = jnp.cumsum(arch_E)
-    buffers = {0: x}
+    buffers, sides = {0: x}, x.shape[1:3]
     for e, cases in enumerate(self._cases()):
-      # Which case of (live buffer after the block, pool before it) this is.
+      # The case of (live buffer after the block, pool before it).
       table = np.zeros(np.max(cases, axis=0) + 1, np.int32)
       for index, case in enumerate(cases):
         table[case] = index
       levels = sorted({level for level, _ in cases})
-      buffers = switch(
-        self,
-        jnp.asarray(table)[level_E[e], arch_E[e]],
-        [
-          functools.partial(_live_block, self.blocks[e], *case, levels, train)
-          for case in cases
-        ],
-        [self.blocks[e]],
-        buffers,
-      )
+      # Named as choices are, for those who read the compiled program.
+      with jax.named_scope(f'position_{e}'):
+        buffers = switch(
+          self,
+          jnp.asarray(table)[level_E[e], arch_E[e]],
+          [
+            functools.partial(
+              _live_block, self.blocks[e], *case, sides, levels, train
+            )
+            for case in cases
+          ],
+          [self.blocks[e]],
+          buffers,
+        )
     # Every architecture has pooled as often by now.
     (x,) = buffers.values()
     return pooling.mean_of_map(x)
+
+  def taken(self) -> list[list[float]]:
+    """Shares of all architectures that take each branch of a block's switch."""
+    archs_AxE = self.space.enumerate()
+    case_AxEx2 = np.stack([archs_AxE.cumsum(axis=1), archs_AxE], axis=-1)
+    return [
+      [float((case_AxEx2[:, e] == case).all(axis=1).mean()) for case in cases]
+      for e, cases in enumerate(self._cases())
+    ]
 
   def _cases(self) -> list[list[tuple[int, int]]]:
     """For each block, the (level after it, pool before it) that can occur."""
@@ -133,6 +147,7 @@ def _live_block(
   block: nn.Module,
   level: int,
   pools: int,
+  sides: tuple[int, int],
   levels: Sequence[int],
   train: bool,
   call: Callable[..., Map],
@@ -142,15 +157,10 @@ def _live_block(
   dead = dict(buffers)
   x = dead.pop(level - pools)
   x = call(block, pooling.max_pool(x) if pools else x, train)
-  batch, height, width, channels = x.shape
+  batch, *_, channels = x.shape
   shapes = {
-    other: (
-      batch,
-      (height << level) >> other,
-      (width << level) >> other,
-      channels,
-    )
+    other: (batch, *(side >> other for side in sides), channels)
     for other in levels
     if other != level
   }
-  return {level: x, **unread.replace(dead, shapes, x.dtype)}
+  return {level: x, **uninitialised.replace(dead, shapes, x.dtype)}

@@ -1,1 +1,1 @@
-"""Training a supernet: step, optimizer, loop, checkpoints, interruption."""
+"""Training: the step, the optimizer, the loop, the mesh and checkpoints."""

@@ -1,27 +1,23 @@
-"""Checkpoints, behind which Orbax stands.
+"""Saves and restores checkpoints with Orbax, and verifies them.
 
-Every leaf is saved with its digest, and is what was saved when it is read:
-what is not is said and skipped.
+Every leaf is saved with its digest. A checkpoint that differs from its digests
+when it is read is skipped with a warning.
 """
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from jaxnas import runs
-from jaxnas.training import digests
-from jaxnas.training.digests import Damaged, Different
+from jaxnas.runtime import files, places, processes, seals
+from jaxnas.runtime.errors import Damaged, Different
+from jaxnas.training import digests, noise
 
 T = TypeVar('T')
-
-# Beside a folder of checkpoints, where what is damaged goes.
-ASIDE = 'damaged'
 
 
 class NotSaved(OSError):
@@ -29,28 +25,29 @@ class NotSaved(OSError):
 
 
 def write(folder: Path, tree: Any) -> None:
-  """Arrays alone, of no step; there when this returns."""
+  """Writes a pytree of arrays, without a step, and waits until it is there."""
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(folder.absolute(), tree)
 
 
 def read(folder: Path, like: Any) -> Any:
-  """What `write` wrote, in the shapes, dtypes and places of `like`."""
+  """Reads what `write` wrote, in the shapes, dtypes and places of `like`."""
   with ocp.StandardCheckpointer() as checkpointer:
     return checkpointer.restore(folder.absolute(), _abstract(like))
 
 
 class Checkpoints:
-  """Writes in the background; the newest good one is what counts.
+  """Writes checkpoints in the background, and finds the newest good one.
 
   Args:
     folder: made where it is missing, unless it is only read.
-    keep: how many of the newest stay.
+    keep: number of the newest checkpoints that stay.
     always_keep: steps that stay besides.
-    facts: of the experiment, JSON; a checkpoint with others is refused.
-    on_error: where one cannot be written, 'raise' NotSaved, or 'skip' it with
-      a warning, unless it is the last.
-    read_only: the folder is another's; nothing in it changes.
+    metadata: describes the experiment, JSON; a checkpoint with other metadata
+      is refused.
+    on_error: for a checkpoint that can't be written, 'raise' raises NotSaved,
+      and 'skip' prints a warning, unless it is the last one.
+    read_only: True leaves the folder as it is, for one of another run.
   """
 
   def __init__(
@@ -59,19 +56,25 @@ class Checkpoints:
     *,
     keep: int = 2,
     always_keep: Sequence[int] = (),
-    facts: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     on_error: str = 'raise',
     read_only: bool = False,
   ):
+    noise.quiet()
     self._folder = folder.absolute()
     self._shown = folder
-    self._facts = dict(facts or {})
+    self._metadata = dict(metadata or {})
     self._skips = on_error == 'skip'
     self._read_only = read_only
     self._saving: tuple[int, int] | None = None
-    """Step and bytes of what is being written."""
+    """Step and bytes of the checkpoint that is being written."""
     self._lost: NotSaved | None = None
-    """Of the last one, where it was skipped."""
+    """Error of the last checkpoint, where that was skipped."""
+    self._half: set[int] = set()
+    """Steps of which Orbax may still write parts, though one part failed."""
+    if not read_only:
+      places.make(self._folder)
+      places.check_within(self._folder)
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
@@ -79,7 +82,7 @@ class Checkpoints:
           [policies.LatestN(keep), policies.CustomSteps(list(always_keep))]
         ),
         create=not read_only,
-        # What a kill has left behind.
+        # A killed process may have left some behind.
         cleanup_tmp_directories=not read_only,
       ),
     )
@@ -87,41 +90,41 @@ class Checkpoints:
   def __enter__(self) -> 'Checkpoints':
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *error: object) -> None:
     try:
-      # Raises what a write in the background ran into.
+      # This raises the errors of a write in the background.
       self.finish()
       if self._lost is not None:
         raise self._lost
     finally:
+      # This waits for all that still writes in the background.
       self._manager.close()
+      self._remove_half()
 
   def steps(self) -> list[int]:
-    """Of the checkpoints there are, good or not, oldest first."""
+    """Returns the steps of all checkpoints, good or not, oldest first."""
     return sorted(self._manager.all_steps())
 
   def save(
     self, state: Any, notes: Mapping[str, Any], *, wait: bool = False
   ) -> None:
-    """Under `state.step`; `notes` are JSON. A step that is there stays.
+    """Saves a state under `state.step`, with `notes`, which are JSON.
 
-    With `wait` it is there when this returns.
+    A step that is there already stays as it is. With `wait` the checkpoint is
+    there when this returns.
 
-    Raises NotSaved, of this one or of the one before it.
+    Raises NotSaved for this checkpoint or the one before it, and JAX's error
+    where another process has ended.
     """
     self.finish()
+    places.check(self._folder)
     step = int(state.step)
     if step not in self.steps():
       size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
       self._saving, self._lost = (step, size), None
       about = {
         'notes': dict(notes),
-        'facts': self._facts,
+        'facts': self._metadata,
         'leaves': digests.describe(state),
       }
       self._guarded(
@@ -129,7 +132,7 @@ class Checkpoints:
           step,
           args=ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            notes=ocp.args.JsonSave(digests.sealed(about)),
+            notes=ocp.args.JsonSave(seals.sealed(about)),
           ),
         )
       )
@@ -137,16 +140,22 @@ class Checkpoints:
       self.finish()
 
   def finish(self) -> None:
-    """Waits for what is being written. Raises NotSaved."""
+    """Waits for the checkpoint that is being written. Raises NotSaved."""
     self._guarded(self._manager.wait_until_finished)
 
   def _guarded(self, call: Callable[[], Any]) -> None:
     try:
       call()
     except Exception as error:
-      # Whatever a file system, or what writes in the background, raises.
+      # File systems and the writer in the background raise errors of all kinds.
+      # It is another's folder that is not cleaned up.
+      places.check(self._folder)
       if self._saving is None:
         raise
+      if gone := processes.lost(error):
+        # The disk is not to blame, and no later checkpoint can be written.
+        self._saving = None
+        raise gone from None
       self._clean_up()
       lost = self._not_saved(*self._saving, error)
       self._saving = None
@@ -156,11 +165,17 @@ class Checkpoints:
       print(f'warning: {lost} Training goes on.')
 
   def _clean_up(self) -> None:
-    """Takes away what is half written, and what the manager holds for whole."""
+    """Removes what is half written, and lets the manager forget it."""
     assert self._saving is not None
-    for part in self._folder.glob(f'{self._saving[0]}.*'):
-      shutil.rmtree(part, ignore_errors=True)
+    self._half.add(self._saving[0])
+    self._remove_half()
     self._manager.reload()
+
+  def _remove_half(self) -> None:
+    """Removes what failed checkpoints have left; late writers may add to it."""
+    for step in self._half:
+      for part in self._folder.glob(f'{step}.*'):
+        shutil.rmtree(part, ignore_errors=True)
 
   def _not_saved(self, step: int, size: int, error: Exception) -> NotSaved:
     free = shutil.disk_usage(self._folder).free
@@ -174,13 +189,13 @@ class Checkpoints:
     )
 
   def newest(self, like: T) -> tuple[T, dict[str, Any]] | None:
-    """(state, notes) of the newest good one, None where there is none at all.
+    """Returns (state, notes) of the newest good checkpoint; None if none is.
 
-    Says what it skips, and moves that aside where the folder may change.
+    Warns of damaged ones, and moves them aside where the folder may change.
 
     Raises:
-      Damaged: there are some, and none is good.
-      Different: the newest good one is of another experiment.
+      Damaged: there are checkpoints, and none is good.
+      Different: the newest good one belongs to another experiment.
     """
     found, bad = None, {}
     for step in reversed(self.steps()):
@@ -201,27 +216,27 @@ class Checkpoints:
     return found
 
   def _aside(self, step: int) -> Path:
-    """Makes way for the step to be saved again; says where it is now."""
-    aside = self._shown.with_name(ASIDE) / str(step)
-    # Of several processes one moves it, when all have read something better.
-    if runs.writes():
-      shutil.rmtree(aside, ignore_errors=True)
-      aside.parent.mkdir(exist_ok=True)
+    """Moves a damaged checkpoint away, so that its step can be saved again."""
+    aside = self._shown.with_name(places.ASIDE) / str(step)
+    # One of several processes moves it, when all have read something better.
+    if files.writes():
+      places.make(aside.parent)
+      places.remove(aside)
       (self._folder / str(step)).rename(aside)
     self._manager.reload()
     return aside
 
   def restore(self, step: int, like: T) -> tuple[T, dict[str, Any]]:
-    """(state, notes) of a step, in the shapes, dtypes and places of `like`.
+    """Returns (state, notes) of a step, in shapes, dtypes, places of `like`.
 
     Raises:
-      Damaged: it is not what was saved.
-      Different: it is of another experiment.
+      Damaged: the checkpoint is not what was saved.
+      Different: it belongs to another experiment.
     """
     where = self._shown / str(step)
     try:
-      about = digests.opened(self._read(step, notes=ocp.args.JsonRestore()))
-      digests.check_facts(self._facts, about['facts'])
+      about = self._notes(step)
+      digests.check_metadata(self._metadata, about['facts'])
       digests.check_like(about['leaves'], like)
       state = self._read(step, state=ocp.args.StandardRestore(_abstract(like)))
       digests.check(about['leaves'], state)
@@ -234,8 +249,25 @@ class Checkpoints:
       ) from error
     return state, about['notes']
 
+  def digest(self, step: int) -> str | None:
+    """Returns the digest of a step's state, by its notes; None without one."""
+    if step not in self.steps():
+      return None
+    try:
+      return seals.seal(self._notes(step)['leaves'])
+    except Damaged:
+      return None
+
+  def _notes(self, step: int) -> dict[str, Any]:
+    """Reads what goes with a state. Raises Damaged where it changed."""
+    places.check_readable(self._folder / str(step))
+    try:
+      return seals.opened(self._read(step, notes=ocp.args.JsonRestore()))
+    except ValueError as error:
+      raise Damaged(str(error).replace('it ', 'its notes: it ', 1)) from error
+
   def _read(self, step: int, **args: Any) -> Any:
-    """One item. Raises Damaged where it cannot be read."""
+    """Reads one item. Raises Damaged where it can't."""
     (name,) = args
     try:
       return self._manager.restore(step, args=ocp.args.Composite(**args))[name]

@@ -1,29 +1,30 @@
-"""The loop over epochs and steps: logs, saves, stops."""
+"""The training loop over epochs and steps: it logs, saves and stops."""
 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas import processes, progress, spread
+from jaxnas.runtime import devices, processes, progress
+from jaxnas.runtime.errors import Stopped
+from jaxnas.runtime.preemption import Preemption
 from jaxnas.training.digests import named
-from jaxnas.training.preemption import Preemption, Stopped
 from jaxnas.training.step import LOGGED, Metrics, Step, TrainState
 
-# What is logged of each step since the last row.
+# The logged values of each step since the last row of metrics.
 Window = Sequence[Sequence[float]]
 
 
 class NonFinite(ArithmeticError):
-  """A value was not finite: at which step, and along which architectures.
+  """A value was not finite; the error holds the step and its architectures.
 
-  Architectures are those of the step that gave it; none where it was seen
-  between two steps. The seed is that of an architecture alone.
+  There are no architectures where the value was seen between two steps. The
+  seed is that of an architecture trained alone, else None.
   """
 
   def __init__(
@@ -44,19 +45,64 @@ CURE = (
 
 
 class Schedule(NamedTuple):
-  """When things happen in a run."""
+  """Steps and epochs at which a run logs, saves and ends."""
 
   steps_per_epoch: int
   epochs: int
-  """In the whole run."""
+  """Number of epochs in the whole run, warm-up included."""
   log_every: int
-  """Steps in a row of metrics."""
+  """Number of steps that a row of metrics averages."""
   save_every: int
-  """Epochs between checkpoints."""
+  """Number of epochs between checkpoints."""
   also_save: tuple[int, ...] = ()
-  """Epochs after which to save besides."""
+  """Further numbers of epochs after which to save."""
   save_minutes: float | None = None
-  """Minutes after which to save besides."""
+  """Minutes since the last checkpoint after which to save, too; None: never."""
+
+
+class Dispatch(NamedTuple):
+  """Several steps as one program."""
+
+  steps: int
+  run: Step
+  """(state, inputs that all of them share) -> (state, metrics, stacked)"""
+
+
+class Pace:
+  """Images a second, over steps whose results are there.
+
+  A step is given to the device before its result is there, and the first one
+  of a process compiles: the count begins with the first result.
+  """
+
+  def __init__(self, images_per_step: int):
+    self._images, self._steps, self._first = images_per_step, 0, 1
+    self._begun_s, self._since_s, self._last = time.monotonic(), None, None
+
+  def steps_done(self, count: int) -> None:
+    """Notes that the results of so many steps have come at once."""
+    if self._since_s is None:
+      self._since_s, self._first = time.monotonic(), count
+    else:
+      self._steps += count
+
+  def rate(self) -> float | None:
+    """Returns None before the second result."""
+    if self._since_s is None or not self._steps:
+      return None
+    return self._steps * self._images / (time.monotonic() - self._since_s)
+
+  def next_row(self) -> float:
+    """Returns the rate of a row of metrics, and begins the next one.
+
+    A row of the first result alone has its rate, compilation included; one
+    whose steps came with those of the row before has the rate of that.
+    """
+    now_s = time.monotonic()
+    first = self._first * self._images / (now_s - self._begun_s)
+    self._last = self.rate() or self._last or first
+    self._since_s, self._steps = now_s, 0
+    return self._last
 
 
 def fit(
@@ -73,42 +119,52 @@ def fit(
   before_epoch: Callable[[TrainState, int], TrainState] = lambda s, _: s,
   window: Window = (),
   label: str | None = 'training',
+  dispatch: Dispatch | None = None,
 ) -> TrainState:
   """Trains from `state.step` to the end of the last epoch.
 
   Args:
-    state: where to start; donated.
+    state: the start; donated.
     step_fn: from `make_step`.
     feed: step -> the inputs of that step and of those that follow; closed at
       the end.
     schedule: when to log, save and end.
-    save: receives the state and the values of the steps since the last row.
-    record: receives (step, row of metrics).
-    images_per_step: to say images a second.
-    guessing_loss: a loss above it after the first epoch is warned of.
-    preemption: polled every step.
-    before_epoch: (state, epoch) -> state; where the density is estimated. It
-      may raise Stopped and is called again then.
+    save: takes the state and the values of the steps since the last row.
+    record: takes (step, row of metrics).
+    images_per_step: number of images, for the rate in images a second.
+    guessing_loss: the loop warns of a loss above it after the first epoch.
+    preemption: polled before every program.
+    before_epoch: (state, epoch) -> state; it estimates densities. It may raise
+      Stopped, and is called again when the run goes on.
     window: values of the steps since the last row, from the checkpoint.
-    label: of the progress bar; None shows none.
+    label: of the progress bar; None shows no bar.
+    dispatch: several steps as one, whose number divides those of an epoch and
+      of a row. They run one by one where one of them has other inputs, as
+      where rewards begin an epoch of their own, and up to a multiple of the
+      number where the run goes on between two.
 
   Raises:
-    NonFinite: before anything of it is saved.
-    Stopped: after saving.
+    NonFinite: a value is not finite; it is raised before anything is saved.
+    Stopped: the run was asked to stop; the state is saved.
   """
   steps_per_epoch, epochs = schedule.steps_per_epoch, schedule.epochs
   step, last = int(state.step), epochs * steps_per_epoch
   state = _placed(state)
   rows = [tuple(row) for row in window]
   pending: list[tuple[int, Metrics]] = []
-  row_start, warned = time.monotonic(), False
+  at_once = 1 if dispatch is None else dispatch.steps
+  row_pace, epoch_pace = Pace(images_per_step), Pace(images_per_step)
+  warned, compiles = False, True
   last_save = time.monotonic()
 
   def collect() -> None:
-    """Fetches what the device has computed, one step late."""
-    nonlocal rows, row_start, warned
-    for at, values in pending:
-      fetched = jax.device_get(values)
+    """Fetches the metrics of the last step, while the next one computes."""
+    nonlocal rows, warned
+    done = [*_one_by_one(jax.device_get(pending))]
+    if done:
+      row_pace.steps_done(len(done))
+      epoch_pace.steps_done(len(done))
+    for at, fetched in done:
       row = tuple(float(getattr(fetched, name)) for name in LOGGED)
       if not (all(map(math.isfinite, row)) and fetched.finite):
         raise NonFinite(
@@ -120,17 +176,16 @@ def fit(
         )
       rows.append(row)
       if (at + 1) % schedule.log_every == 0 or at + 1 == last:
-        wall_s = time.monotonic() - row_start
         means = np.mean(rows, axis=0).tolist()
         record(
           at + 1,
           {
             'epoch': (at + 1) / steps_per_epoch,
             **dict(zip(LOGGED, means, strict=True)),
-            'images_per_s': len(rows) * images_per_step / wall_s,
+            'images_per_s': row_pace.next_row(),
           },
         )
-        rows, row_start = [], time.monotonic()
+        rows = []
         if means[0] > guessing_loss and at >= steps_per_epoch and not warned:
           warned = True
           print(
@@ -148,7 +203,7 @@ def fit(
     last_save = time.monotonic()
 
   def overdue() -> bool:
-    """Of processes the first decides, and not at every step."""
+    """True where the last checkpoint is too old; the first process decides."""
     if schedule.save_minutes is None or (
       jax.process_count() > 1 and step % schedule.log_every
     ):
@@ -169,40 +224,49 @@ def fit(
         try:
           state = _placed(before_epoch(state, epoch))
         except Stopped:
-          # What it polls knows of no checkpoint.
+          # `before_epoch` polls without saving.
           stop()
         except FloatingPointError as error:
           raise NonFinite(f'step {step}: {error} {CURE}', step) from error
-      epoch_start, first = time.monotonic(), step
+      epoch_pace = Pace(images_per_step)
       while step < (epoch + 1) * steps_per_epoch:
         if preemption.asked():
           stop()
         try:
-          input = next(inputs)
+          given = [
+            next(inputs) for _ in range(1 if step % at_once else at_once)
+          ]
         except OSError:
-          # The signal that asks to stop may have ended what reads the images.
+          # The signal may have ended the processes that read images, too.
           if preemption.requested:
             stop()
           raise
-        state, values = step_fn(state, input)
-        collect()
-        pending.append((step, values))
-        step += 1
+        slow = contextlib.nullcontext()
+        if compiles and label is not None:
+          slow = progress.waiting('compiling the training step')
+        compiles = False
+        with slow:
+          if dispatch is not None and len(given) > 1 and _alike(given):
+            state, values = dispatch.run(state, given[0])
+            collect()
+            pending.append((step, values))
+            step += len(given)
+          else:
+            for input in given:
+              state, values = step_fn(state, input)
+              collect()
+              pending.append((step, values))
+              step += 1
+        text = f'epoch {epoch + 1}/{epochs}'
         if rows:
-          rate = (
-            (step - first) * images_per_step / (time.monotonic() - epoch_start)
-          )
-          advance(
-            1,
-            f'epoch {epoch + 1}/{epochs}  loss {rows[-1][0]:.3f}  '
-            f'{rate:.0f} images/s',
-          )
-        else:
-          advance(1, f'epoch {epoch + 1}/{epochs}')
+          text += f'  loss {rows[-1][0]:.3f}'
+        if (rate := epoch_pace.rate()) is not None:
+          text += f'  {rate:.0f} images/s'
+        advance(len(given), text)
         if overdue():
           keep()
       done = epoch + 1
-      # Before what `before_epoch` records, wherever a run was cut.
+      # Rows come before those of `before_epoch`, wherever a run was cut.
       collect()
       also = done in {*schedule.also_save, epochs}
       if done % schedule.save_every == 0 or also:
@@ -210,10 +274,30 @@ def fit(
   return state
 
 
-def check_finite(state: TrainState) -> None:
-  """Raises NonFinite where what is trained has a value that is not.
+def _alike(inputs: Sequence[Any]) -> bool:
+  """Returns True where all inputs are the same arrays."""
+  first, *others = map(jax.tree.leaves, inputs)
+  return all(
+    a is b for other in others for a, b in zip(first, other, strict=True)
+  )
 
-  A last update may have made it of a finite gradient.
+
+def _one_by_one(
+  pending: Sequence[tuple[int, Metrics]],
+) -> Iterator[tuple[int, Metrics]]:
+  """Yields each step's metrics, of which those of a program are stacked."""
+  for at, values in pending:
+    if np.ndim(values.loss) == 0:
+      yield at, values
+      continue
+    for i in range(len(values.loss)):
+      yield at + i, Metrics(*(leaf[i] for leaf in values))
+
+
+def check_finite(state: TrainState) -> None:
+  """Raises NonFinite where anything trained has a value that is not finite.
+
+  The last update may have made it from a finite gradient.
   """
   trained = {
     name: getattr(state, name)
@@ -228,9 +312,9 @@ def check_finite(state: TrainState) -> None:
 
 
 def _placed(state: TrainState) -> TrainState:
-  """Bound to the devices of its step, as what a checkpoint restores is.
+  """Commits all arrays to the devices of `step`, as a restored state is.
 
-  The step would be compiled again for each mix of arrays that are and are not.
+  JAX would compile the step again for each mix of committed and other arrays.
   """
   state = jax.tree.map(jnp.asarray, state)
-  return spread.put(state, state.step.sharding)
+  return devices.put(state, state.step.sharding)

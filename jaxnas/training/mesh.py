@@ -1,9 +1,9 @@
-"""Devices that train together: which architectures and images each takes.
+"""The mesh of devices that train together, each on its paths and images.
 
-A row of devices a path's share, each with its part of the batch. Devices of
-one row run the same layers at the same time; those of different rows do not,
-and so exchange nothing before all of them are done: on CPU, collectives inside
-branches that differ silently mix wrong data.
+A row of devices takes a share of the paths, and each device of it a part of the
+batch. Devices of one row run the same layers at the same time. Those of
+different rows do not, and so exchange nothing before all of them are done: on
+CPU, collectives inside branches that differ silently mix wrong data.
 """
 
 import dataclasses
@@ -17,55 +17,77 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxnas import spread
 from jaxnas.data import Placing
 from jaxnas.nn.layers import Groups
+from jaxnas.runtime import devices
 
-# Rows; groups of images in a row that are normalised alone; devices that share
-# such a group.
+# Axes of the mesh: rows; groups of images in a row, each normalised alone;
+# devices that share such a group.
 PATHS, GROUPS, SHARDS = 'paths', 'groups', 'shards'
 IMAGES = (GROUPS, SHARDS)
 
 
 class Measured(NamedTuple):
-  """Of one path, pytrees of float arrays; of all of them with an axis P."""
+  """Measurements of one path, pytrees of floats; of all, with an axis P."""
 
   summed: Any
-  """Means over images, which are summed over paths."""
-  of_path: Any = ()
-  """Means over images."""
-  of_image: Any = ()
-  """With images as the leading axis, the one behind P."""
+  """Means over images, summed over paths."""
+  per_path: Any = ()
+  """Means over images of each path."""
+  per_image: Any = ()
+  """Values of each path and image; images are the axis after P."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-  """A mesh, and what each of its devices has."""
+class DeviceLayout:
+  """A mesh, and how paths, images and parameters lie on it."""
 
   mesh: Mesh
   groups: Groups
-  """Of the images on a device."""
+  """Groups of the images on a device."""
 
   @property
-  def whole(self) -> NamedSharding:
-    """The same on every device."""
+  def rows(self) -> int:
+    """Number of rows of devices, each of which takes paths of its own."""
+    return self.mesh.shape[PATHS]
+
+  @property
+  def replicated(self) -> NamedSharding:
+    """Sharding of arrays that every device holds whole."""
     return NamedSharding(self.mesh, PartitionSpec())
 
   @property
   def placing(self) -> Placing:
-    """Of the inputs of training."""
-    return Placing(self.everywhere, self.within, self.share, self.batch)
+    """Placing of the inputs of training."""
+    return Placing(
+      self.everywhere, self.within, self.by_rows, self.share, self.batch
+    )
 
   def everywhere(self, tree: Any) -> Any:
-    """A pytree of arrays, whole on every device."""
-    return spread.put(tree, self.whole)
+    """Puts a pytree of arrays whole on every device."""
+    return devices.put(tree, self.replicated)
 
   def within(self, tree: Any) -> Any:
-    """The same in a jitted program, made on every device."""
-    return jax.lax.with_sharding_constraint(tree, self.whole)
+    """Makes a pytree whole on every device, within a jitted program."""
+    return jax.lax.with_sharding_constraint(tree, self.replicated)
+
+  def by_rows(
+    self, prepare: Callable[[Any, Any], Any]
+  ) -> Callable[[Any, Any], Any]:
+    """Lets each device prepare its rows of a batch, within a jitted program.
+
+    Args:
+      prepare: (what all share, rows) -> rows; exchanges nothing.
+    """
+    return jax.shard_map(
+      prepare,
+      mesh=self.mesh,
+      in_specs=(PartitionSpec(), PartitionSpec(IMAGES)),
+      out_specs=PartitionSpec(IMAGES),
+    )
 
   def share(self, size: int) -> range:
-    """Rows of a batch that devices of this process take."""
+    """Rows of a batch that the devices of this process take."""
     parts = self._rows.addressable_devices_indices_map((size,)).values()
     ranges = [index[0].indices(size) for index in parts if index is not None]
     return range(
@@ -73,7 +95,7 @@ class Layout:
     )
 
   def batch(self, rows: Any, size: int) -> Any:
-    """A batch on the devices, from this process's share of it."""
+    """Puts a batch on the devices, from this process's share of its rows."""
     first = self.share(size).start
 
     def put(leaf: np.ndarray) -> jax.Array:
@@ -94,40 +116,40 @@ class Layout:
   def side_by_side(
     self, measure: Callable[[Any, Any, Any], Measured]
   ) -> Callable[[Any, Any, Any], Measured]:
-    """(shared, archs_PxE, batches) -> what `measure` finds, on every device.
+    """Returns (shared, archs_PxE, batches) -> measurements on every device.
 
     Each device takes its share of the paths, one after the other, on its share
-    of the images, and one all-reduce in the end exchanges everything.
+    of the images; one all-reduce at the end exchanges everything. P must be a
+    multiple of the rows.
 
     Args:
-      measure: (shared, arch_E, a device's part of the batches) -> of one path.
-        P is a multiple of the rows.
+      measure: (shared, arch_E, a device's part of the batches) -> measurements
+        of one path.
     """
-    rows = self.mesh.shape[PATHS]
-    columns = self.mesh.size // rows
+    rows, columns = self.rows, self.mesh.size // self.rows
 
     def on_device(shared, archs_PxE, batches):
       def path(summed, arch_E):
-        found = measure(shared, arch_E, batches)
-        summed = jax.tree.map(jnp.add, summed, found.summed)
-        return summed, (found.of_path, found.of_image)
+        measured = measure(shared, arch_E, batches)
+        summed = jax.tree.map(jnp.add, summed, measured.summed)
+        return summed, (measured.per_path, measured.per_image)
 
       shapes = jax.eval_shape(measure, shared, archs_PxE[0], batches)
       nothing = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes.summed
       )
-      summed, (of_path, of_image) = jax.lax.scan(path, nothing, archs_PxE)
-      of_row = rows, jax.lax.axis_index(PATHS)
-      of_column = columns, jax.lax.axis_index(IMAGES)
+      summed, (per_path, per_image) = jax.lax.scan(path, nothing, archs_PxE)
+      row_place = rows, jax.lax.axis_index(PATHS)
+      column_place = columns, jax.lax.axis_index(IMAGES)
 
       def among_all(leaf, *places):
-        """In its place along leading axes, with zeros for other devices."""
+        """Pads an array with zeros where other devices have theirs."""
         sides, rest = leaf.shape[: len(places)], leaf.shape[len(places) :]
         pairs = [*zip(sides, places, strict=True)]
-        whole = [side * count for side, (count, _) in pairs]
+        full = [side * count for side, (count, _) in pairs]
         corner = [side * at for side, (_, at) in pairs]
         return jax.lax.dynamic_update_slice(
-          jnp.zeros((*whole, *rest), leaf.dtype),
+          jnp.zeros((*full, *rest), leaf.dtype),
           leaf,
           (*corner, *[0] * len(rest)),
         )
@@ -135,22 +157,22 @@ class Layout:
       vector, unravel = ravel_pytree(
         Measured(
           summed,
-          jax.tree.map(lambda leaf: among_all(leaf, of_row), of_path),
+          jax.tree.map(lambda leaf: among_all(leaf, row_place), per_path),
           jax.tree.map(
-            lambda leaf: among_all(leaf, of_row, of_column), of_image
+            lambda leaf: among_all(leaf, row_place, column_place), per_image
           ),
         )
       )
       every = unravel(jax.lax.psum(vector, (PATHS, *IMAGES)))
       mean = jax.tree.map(lambda leaf: leaf / columns, every[:2])
-      return Measured(mean[0], mean[1], every.of_image)
+      return Measured(mean[0], mean[1], every.per_image)
 
     return jax.shard_map(
       on_device,
       mesh=self.mesh,
       in_specs=(PartitionSpec(), PartitionSpec(PATHS), PartitionSpec(IMAGES)),
       out_specs=PartitionSpec(),
-      # Gradients of what is shared stay those of one device: with the check,
+      # Each device keeps its own gradients of what is shared. With the check,
       # JAX would sum them where they arise, inside the branches.
       check_vma=False,
     )
@@ -161,18 +183,19 @@ def layout(
   paths: int,
   groups: int,
   described: Sequence[Any] | None = None,
-) -> Layout | None:
-  """Of so many devices; None where that is one.
+) -> DeviceLayout | None:
+  """Lays out data * paths devices; returns None where that is one.
 
   Args:
-    data: devices that share the batch of a path.
-    paths: rows of them.
-    groups: of a batch, normalised each alone; a multiple of `data` or a
-      divisor.
-    described: devices of another machine, to compile for; None: this run's.
+    data: number of devices that share the batch of a path.
+    paths: number of rows of such devices.
+    groups: parts of a batch, each normalised alone; a multiple or a divisor of
+      `data`.
+    described: devices of another machine, to compile for; None takes those of
+      this run.
 
-  Raises ValueError where there are not so many devices, or where processes
-  would be left without any.
+  Raises ValueError where there are too few devices, or where some processes
+  would have none.
   """
   devices = jax.devices() if described is None else described
   wanted = data * paths
@@ -196,4 +219,6 @@ def layout(
     axis_types=(AxisType.Auto,) * 3,
     devices=list(devices[:wanted]),
   )
-  return Layout(mesh, Groups(groups // apart, SHARDS if data > apart else None))
+  return DeviceLayout(
+    mesh, Groups(groups // apart, SHARDS if data > apart else None)
+  )

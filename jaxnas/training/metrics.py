@@ -1,69 +1,60 @@
-"""metrics.jsonl: one row for every so many steps, their mean."""
+"""metrics.jsonl: a row for every so many steps, with their means."""
 
-import importlib
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxnas import runs
+from jaxnas.runtime import jsonl
 
-# Receives each row: (step, values).
-Mirror = Callable[[int, Mapping[str, Any]], None]
+
+class Mirror(NamedTuple):
+  """Another place that receives the rows."""
+
+  start: Callable[[int, Sequence[Mapping[str, Any]]], None]
+  """Opens it, to go on from a step; takes the rows of that step that stay."""
+  write: Callable[[int, Mapping[str, Any]], None]
+  """Takes the step and the values of a row."""
+  close: Callable[[bool], None]
+  """Takes True where an error ended the run."""
 
 
 class MetricsFile:
-  """Appends rows; a resumed run drops those after its restored step.
+  """Appends rows to a file and its mirrors; closes the mirrors on exit.
 
-  So it does with those of that step which are not of training: what they say
-  is said again.
+  `go_on_from` opens the mirrors.
 
   Args:
     file: metrics.jsonl.
-    step: the step that the run starts from.
-    mirrors: where the same rows go besides.
+    mirrors: other places that receive the same rows.
+    of: digest of the run's config, with which every row is sealed.
   """
 
-  def __init__(self, file: Path, step: int, mirrors: Sequence[Mirror] = ()):
-    self._file, self._mirrors = file, mirrors
-    rows = runs.read_rows(file, {'step': int})
-    runs.write_rows(
-      file,
-      [
-        row
-        for row in rows
-        if row['step'] < step or (row['step'] == step and 'loss' in row)
-      ],
-    )
-    kept = file if runs.writes() else Path(os.devnull)
-    self._stream = kept.open('a', buffering=1)
+  def __init__(self, file: Path, mirrors: Sequence[Mirror] = (), *, of: str):
+    self._file, self._mirrors, self._of = file, mirrors, of
+
+  def __enter__(self) -> 'MetricsFile':
+    return self
+
+  def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+    for mirror in self._mirrors:
+      mirror.close(kind is not None)
+
+  def go_on_from(self, step: int) -> None:
+    """Drops the rows that a run which goes on from this step writes again.
+
+    These are the rows of later steps, and those of this step that are not of
+    training, such as correlations. Damaged rows are kept aside.
+    """
+    kept = [
+      row
+      for row in jsonl.read_good(self._file, {'step': int}, self._of)
+      if row['step'] < step or (row['step'] == step and 'loss' in row)
+    ]
+    jsonl.write_rows(self._file, kept, self._of)
+    for mirror in self._mirrors:
+      mirror.start(step, [row for row in kept if row['step'] == step])
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
-    with runs.naming(self._file):
-      self._stream.write(json.dumps({'step': step, **values}) + '\n')
+    jsonl.append_row(self._file, {'step': step, **values}, self._of)
     for mirror in self._mirrors:
-      mirror(step, values)
-
-  def close(self) -> None:
-    self._stream.close()
-
-
-def tensorboard(folder: Path) -> Mirror:
-  """Event files in `folder`; needs the extra of that name."""
-  writer = importlib.import_module('tensorboardX').SummaryWriter(str(folder))
-
-  def write(step: int, values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-      writer.add_scalar(name, value, step)
-    writer.flush()
-
-  return write
-
-
-def weights_and_biases(folder: Path, config: Mapping[str, Any]) -> Mirror:
-  """A run of project 'jaxnas'; needs the extra 'wandb'."""
-  run = importlib.import_module('wandb').init(
-    project='jaxnas', dir=str(folder), config=dict(config), resume='allow'
-  )
-  return lambda step, values: run.log(dict(values), step=step)
+      mirror.write(step, values)

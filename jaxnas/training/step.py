@@ -1,59 +1,62 @@
 """One training step, the same jitted program for every architecture."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxnas import streams
 from jaxnas.data import Training
+from jaxnas.runtime import graphs, rng
 from jaxnas.samplers import Sampler
 from jaxnas.training import paths
-from jaxnas.training.mesh import Layout
+from jaxnas.training.mesh import DeviceLayout
+from jaxnas.training.optimizer import Optimizer
 
 
 @struct.dataclass
 class TrainState:
-  """All that a checkpoint holds: arrays, or their shapes to restore into."""
+  """State of training that checkpoints hold: arrays, or their shapes."""
 
   step: Any
-  """Steps done, int32."""
+  """Number of steps done, int32."""
   params: Any
   statistics: Any
-  """Running ones of batch normalisation, {} where the net keeps none."""
+  """Running statistics of batch normalisation; {} where the net keeps none."""
   average: Any
-  """Moving average of both, {} without one."""
+  """Moving average of parameters and statistics; {} where none is kept."""
   optimizer: Any
   sampler: Any
   images: Any
-  """Of the order in which training images are drawn, `Training.order`."""
+  """State of the order in which images are drawn, see `Training.order`."""
   samples: Any
-  """How often each architecture was trained, int32, or each op."""
+  """Counts of steps that trained each architecture, or each op; int32."""
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What the net is evaluated with."""
+    """Variables for evaluation: the moving average where one is kept."""
     return self.average or {'params': self.params, **self.statistics}
 
 
 class Metrics(NamedTuple):
-  """Of one step, each a mean over its paths, but for the norm of the sum."""
+  """Metrics of one step: means over its paths, but the norm of the sum."""
 
   loss: Float[Array, '']
   accuracy: Float[Array, '']
   gradient_norm: Float[Array, '']
   finite: Bool[Array, '']
-  """Whether the running statistics are, where there are any."""
+  """True where the running statistics are finite, if there are any."""
   archs_PxE: Int[Array, 'P E']
-  """Of the step."""
+  """Architectures of the step."""
 
 
-# Of which rows of metrics have the mean.
+# Fields whose means are in the rows of metrics.
 LOGGED = ('loss', 'accuracy', 'gradient_norm')
 
 
@@ -63,7 +66,7 @@ Counter = Callable[[Int[Array, 'P E']], Array]
 
 
 def finite(tree: Any) -> Bool[Array, '']:
-  """Whether every value of the leaves is; True where there are none."""
+  """True where every value of all leaves is finite, or where there are none."""
   leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
   return jnp.stack([jnp.bool_(True), *leaves]).all()
 
@@ -71,98 +74,157 @@ def finite(tree: Any) -> Bool[Array, '']:
 def init_state(
   net: Any,
   sampler: Sampler,
-  optimizer: optax.GradientTransformationExtraArgs,
+  optimizer: Optimizer,
   count: Counter,
   variables: Any,
   *,
   images: Any = (),
   average: bool = False,
 ) -> TrainState:
-  """Before the first step.
+  """Builds the state before the first step.
 
   Args:
     net: a supernet, or a network alone.
-    sampler: as in `make_step`.
-    optimizer: as in `make_step`.
-    count: as in `make_step`.
+    sampler: same as in `make_step`.
+    optimizer: same as in `make_step`.
+    count: same as in `make_step`.
     variables: from `supernets.init`.
     images: first state of the order of training images.
-    average: keep a moving average of the variables.
+    average: True to keep a moving average of the variables.
   """
   fresh = dict(jax.tree.map(jnp.array, variables))
-  params = fresh.pop('params')
+  params, drawn = fresh.pop('params'), sampler.init()
   arch_1xE = jnp.zeros((1, net.space.positions), jnp.int32)
+
+  def used() -> Any:
+    return net.used(params, sampler.sample(drawn, jax.random.key(0))[0])
+
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
     statistics=fresh,
     average=jax.tree.map(jnp.array, variables) if average else {},
-    optimizer=optimizer.init(params),
-    sampler=sampler.init(),
+    optimizer=optimizer.init(params, jax.eval_shape(used)),
+    sampler=drawn,
     images=images,
     samples=jnp.zeros_like(count(arch_1xE)),
   )
 
 
+@struct.dataclass
+class Numbers:
+  """All numbers of an experiment that a step reads.
+
+  They are arguments of its program, so that a run with another seed or other
+  rates finds the program compiled.
+  """
+
+  stream: Any
+  """Data of the key of the stream 'archs'."""
+  optimizer: Optimizer
+  aim: paths.Aim
+  ema_decay: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class WithNumbers:
+  """A jitted step with the numbers of an experiment."""
+
+  jitted: Any
+  numbers: Numbers
+  several: Callable[[int], Any]
+  """Number of steps -> jitted program of so many, which stacks metrics."""
+
+  def __call__(
+    self, state: TrainState, inputs: Any
+  ) -> tuple[TrainState, Metrics]:
+    return self.jitted(state, inputs, self.numbers)
+
+  def many(self, count: int) -> Step:
+    """Returns so many steps as one, on the same inputs; metrics are stacked."""
+    return lambda state, inputs: self.several(count)(
+      state, inputs, self.numbers
+    )
+
+  def trace(self, state: TrainState, inputs: Any) -> Any:
+    return self.jitted.trace(state, inputs, self.numbers)
+
+  def lower(self, state: TrainState, inputs: Any) -> Any:
+    return self.jitted.lower(state, inputs, self.numbers)
+
+
 def make_step(
   net: Any,
   sampler: Sampler,
-  optimizer: optax.GradientTransformationExtraArgs,
+  optimizer: Optimizer,
   images: Training,
   count: Counter,
   *,
   seed: int,
   label_smoothing: float = 0.0,
+  loss: paths.Loss | None = None,
+  teacher: paths.Teacher | None = None,
   ema_decay: float = 0.0,
   reward_every: int = 1,
   groups: int = 1,
-  layout: Layout | None = None,
-) -> Step:
-  """(state, inputs) -> (state, metrics), jitted, donating the state.
+  layout: DeviceLayout | None = None,
+) -> WithNumbers:
+  """Builds the step (state, inputs) -> (state, metrics).
 
-  The step draws its architectures from (seed, step), sums the gradients of
-  its paths and updates once.
+  The step is jitted and donates the state. It draws its architectures from
+  (seed, step), sums the gradients of its paths and updates once.
 
   Args:
     net: a supernet, or a network alone.
-    sampler: which architectures.
-    optimizer: from `optimizer.sgd`.
-    images: what batches are made of. Where it brings validation images, a
-      path's reward is its accuracy on them before the update; else rewards
-      are NaN.
-    count: archs_PxE -> how often each is among them, to add up.
+    sampler: draws the architectures.
+    optimizer: its numbers are arguments, too.
+    images: makes the batches. Where it has validation images, a path's reward
+      is its accuracy on them before the update; else rewards are NaN.
+    count: archs_PxE -> how often each architecture is among them.
     seed: of the stream 'archs'.
-    label_smoothing: share of a label's weight that all classes get alike.
-    ema_decay: of the moving average, where the state has one; smaller in the
-      first steps, (1 + step) / (10 + step), so that the start is forgotten.
-    reward_every: steps from one with rewards to the next.
-    groups: of a batch, whose images are normalised together.
+    label_smoothing: fraction of a label's weight that is spread evenly over all
+      classes.
+    loss: (logits_BxK, target_BxK) -> losses_B; None: cross-entropy.
+    teacher: an architecture that every step trains besides, and that the others
+      learn from; None: there is none. Metrics are of the others alone.
+    ema_decay: of the moving average, where the state has one; the first steps
+      use less, (1 + step) / (10 + step), so that the start is forgotten.
+    reward_every: number of steps from one with rewards to the next.
+    groups: number of parts of a batch, each normalised alone.
     layout: of the mesh on which state and inputs lie, with the same groups;
-      None: one device. Either gives the same to rounding.
+      None for one device. Both give the same results to rounding.
   """
 
-  learn = paths.learner(
-    net,
-    sampler,
-    images,
-    groups,
-    layout,
-    label_smoothing=label_smoothing,
-    reward_every=reward_every,
-  )
-
-  def step(state: TrainState, inputs):
+  def step(state: TrainState, inputs, numbers: Numbers):
+    learn = paths.learner(
+      net,
+      sampler,
+      images,
+      groups,
+      layout,
+      objective=paths.Objective(
+        numbers.aim,
+        loss or optax.softmax_cross_entropy,
+        None if teacher is None else teacher.arch,
+      ),
+      reward_every=reward_every,
+    )
     drawn, indices_B = images.order.draw(state.images, inputs, state.step)
     batch = images.batch(inputs, state.step, indices_B)
     archs_PxE = sampler.sample(
-      state.sampler, streams.key(seed, 'archs', state.step)
+      state.sampler,
+      jax.random.fold_in(jax.random.wrap_key_data(numbers.stream), state.step),
     )
+    trained_QxE = archs_PxE
+    if teacher is not None:
+      teacher_1xE = jnp.array([teacher.arch], archs_PxE.dtype)
+      trained_QxE = jnp.concatenate([teacher_1xE, archs_PxE])
     learnt = learn(state, archs_PxE, inputs, batch, indices_B, drawn)
-    updates, optimizer_state = optimizer.update(
+    updates, optimizer_state = numbers.optimizer.update(
       learnt.gradient, state.optimizer, state.params, used=learnt.used
     )
     params = optax.apply_updates(state.params, updates)
-    decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+    decay = jnp.minimum(numbers.ema_decay, (1 + state.step) / (10 + state.step))
     average = state.average and optax.incremental_update(
       {'params': params, **learnt.statistics}, state.average, 1 - decay
     )
@@ -175,7 +237,7 @@ def make_step(
       optimizer=optimizer_state,
       sampler=learnt.sampler,
       images=learnt.images,
-      samples=state.samples + count(archs_PxE),
+      samples=state.samples + count(trained_QxE),
     ), Metrics(
       learnt.losses_P.mean(),
       learnt.accuracies_P.mean(),
@@ -184,8 +246,30 @@ def make_step(
       archs_PxE,
     )
 
-  return jax.jit(
-    step,
-    donate_argnums=0,
-    out_shardings=None if layout is None else layout.whole,
+  options: dict[str, Any] = {
+    'donate_argnums': 0,
+    'out_shardings': None if layout is None else layout.replicated,
+  }
+
+  @functools.cache
+  def several(count: int) -> Any:
+    def steps(state: TrainState, inputs, numbers: Numbers):
+      return jax.lax.scan(
+        lambda state, _: step(state, inputs, numbers), state, length=count
+      )
+
+    return graphs.jit(steps, **options)
+
+  return WithNumbers(
+    graphs.jit(step, **options),
+    Numbers(
+      stream=np.asarray(jax.random.key_data(rng.key(seed, 'archs'))),
+      optimizer=optimizer,
+      aim=paths.Aim(
+        paths.smoothing(label_smoothing, net.space.classes),
+        0.0 if teacher is None else teacher.share,
+      ),
+      ema_decay=ema_decay,
+    ),
+    several,
   )

@@ -1,0 +1,1 @@
+"""Many independent trainings: a list of tasks, and where they run."""
