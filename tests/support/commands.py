@@ -5,6 +5,7 @@ drawn at random falls into the work and not into imports.
 """
 
 import dataclasses
+import fnmatch
 import importlib
 import multiprocessing
 import os
@@ -24,7 +25,19 @@ CONTEXT.set_forkserver_preload(
 )  # fmt: skip
 
 
-def _call(command: str, argv: list[str], log: Path) -> None:
+def _end_before(name: str) -> None:
+  """Kills this process before it renames anything to a name that matches."""
+
+  def watch(event, args):
+    if event == 'os.rename' and fnmatch.fnmatch(Path(args[1]).name, name):
+      os.kill(os.getpid(), signal.SIGKILL)
+
+  sys.addaudithook(watch)
+
+
+def _call(command: str, argv: list[str], log: Path, before: str | None) -> None:
+  if before is not None:
+    _end_before(before)
   with log.open('ab') as stream:
     for fd in (1, 2):
       os.dup2(stream.fileno(), fd)
@@ -55,9 +68,14 @@ def run(
   after_s: float | None = None,
   number: int = signal.SIGKILL,
   when: Callable[[], bool] | None = None,
+  before: str | None = None,
 ) -> Ended:
-  """Calls jaxnas.COMMAND, and sends it the signal after so long, or when."""
-  child = CONTEXT.Process(target=_call, args=(command, argv, log))
+  """Calls jaxnas.COMMAND, and sends it the signal after so long, or when.
+
+  `before` is the name of a file or folder, or a pattern, that the command has
+  written and not yet renamed to when SIGKILL ends it.
+  """
+  child = CONTEXT.Process(target=_call, args=(command, argv, log, before))
   start = time.monotonic()
   child.start()
   if when is None:
