@@ -169,6 +169,21 @@ ARRAYS = [
            'x.transpose(0, 2, 3, 1)', id=f'{c} channels first')
     for c in (1, 3)
   ),
+  *(
+    images(arrays(x_train=np.repeat(by_channel(20, c), 2, axis),
+                  x_test=np.repeat(by_channel(10, c), 2, axis)),
+           'has its channels first', 'x.transpose(0, 2, 3, 1)',
+           id=f'{c} channels first, twice as {word}')
+    for c in (1, 3)
+    for axis, word in ((2, 'high'), (3, 'wide'))
+  ),
+  images(arrays(x_train=noise(20).reshape(20, -1)), '(20, 64)',
+         'save x_train.reshape(-1, H, W, C)', id='flat images'),
+  images(arrays(y_train=np.arange(20).astype(str)), 'y_train is <U21',
+         'save np.searchsorted(np.unique(y_train), y_train)',
+         id='labels of text'),
+  images(arrays(y_train=np.where(np.arange(20) == 7, np.nan, 1.0)),
+         'image 7 has nan', 'leave out what has no label', id='no label'),
   images(arrays(y_test=np.full(10, 2**40)), '1099511627776',
          'as int32', id='labels beyond int32'),
   images(arrays(x_test=noise(10, size=9)), '(9, 9, 1)', 'must agree',

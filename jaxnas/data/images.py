@@ -229,6 +229,12 @@ def _check_scales(file: Path, images: Images) -> None:
 
 def _as_images(name: str, x: np.ndarray) -> str:
   """Returns how to save an array as images, where that can be told."""
+  if x.ndim == 2:
+    return (
+      f': where a row is an image, save {name}.reshape(-1, H, W, C) by its '
+      'height, width and channels, or, of channels one after the other as in '
+      "CIFAR's batches, reshape(-1, C, H, W).transpose(0, 2, 3, 1)"
+    )
   if x.ndim == 3 and x.dtype == np.uint8:
     return f': save {name}[..., None]'
   if x.ndim == 4 and x.size and x.dtype.kind in 'iuf':
@@ -243,8 +249,16 @@ def _as_images(name: str, x: np.ndarray) -> str:
 
 def _as_labels(name: str, y: np.ndarray, count: int) -> str:
   """Returns how to save an array as labels, where that can be told."""
+  if y.shape == (count,) and y.dtype.kind in 'US':
+    return f': save np.searchsorted(np.unique(y_train), {name})'
+  if y.shape == (count,) and y.dtype.kind == 'f' and not np.isfinite(y).all():
+    first = (~np.isfinite(y)).argmax()
+    return (
+      f', and image {first} has {y[first]:g}: leave out what has no label, or '
+      'give it one'
+    )
   if y.shape == (count,) and y.dtype.kind in 'fb':
-    whole = (np.isfinite(y) & (np.floor(y) == y)).all()
+    whole = (np.floor(y) == y).all()
     return f': save {name}.astype(int)' if whole else ''
   if y.shape == (count, 1) and y.dtype.kind in 'iu':
     return f': save {name}[:, 0]'
@@ -322,7 +336,8 @@ def _read_npz(file: Path, kinds: str = 'u') -> dict[str, np.ndarray]:
     if x.dtype.kind == 'f':
       arrays[f'x_{part}'] = _as_float32(f'{file}: x_{part}', x)
     _, height, width, channels = x.shape
-    if height < width == channels:
+    # No image is at most 4 pixels high with more channels than that.
+    if height < width == channels or height <= 4 < min(width, channels):
       raise ValueError(
         f'{file}: x_{part} of shape {x.shape} has its channels first; they '
         'must come last: save x.transpose(0, 2, 3, 1).'
