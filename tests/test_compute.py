@@ -318,9 +318,12 @@ def test_when_the_density_is_due(warmup, epochs, every):
 
 def test_every_result_says_what_it_cost(tmp_path, monkeypatch, capsys):
   of_run = experiment(DEBIASED, sampler=Sampler(name='boltzmann'))
-  monkeypatch.setattr(
-    training, 'train_supernet', lambda of_run, *_: of_run.init_state()
-  )
+
+  def train_supernet(of_run, workdir, held, *_):
+    held.put(of_run.init_state())
+    yield from ()
+
+  monkeypatch.setattr(training, 'train_supernet', train_supernet)
   monkeypatch.setattr(
     evaluation, 'accuracies', lambda *_, **__: np.linspace(0.1, 0.9, 81)
   )

@@ -10,7 +10,7 @@ import pytest
 
 from jaxnas import debug, retrain, train
 from jaxnas.config import run_folder
-from jaxnas.experiment import build, dump
+from jaxnas.experiment import dump
 from jaxnas.training import loop, step
 from jaxnas.training.checkpoint import Checkpoints
 from support import small_run
@@ -36,10 +36,10 @@ def broken(monkeypatch):
   """broken(at, change): the state is changed before that step."""
 
   def breaks(at, change):
-    make_step = step.make_step
+    many = step.WithNumbers.many
 
-    def made(*args, **kwargs):
-      inner = make_step(*args, **kwargs)
+    def made(self, count):
+      inner = many(self, count)
 
       def spoilt(state, inputs):
         before = int(state.step) == at - 1
@@ -48,7 +48,7 @@ def broken(monkeypatch):
 
       return spoilt
 
-    monkeypatch.setattr(build.step, 'make_step', made)
+    monkeypatch.setattr(step.WithNumbers, 'many', made)
 
   return breaks
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from jaxnas.runtime import progress
-from jaxnas.training import loop
+from jaxnas.training import pace as paces
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ class Clock:
 def test_a_rate_counts_steps_whose_results_are_there(monkeypatch):
   """Neither what was dispatched, nor what compiled, nor an earlier process."""
   clock = Clock()
-  monkeypatch.setattr(loop, 'time', clock)
-  pace = loop.Pace(100)
+  monkeypatch.setattr(paces, 'time', clock)
+  pace = paces.Pace(100)
   # The first step compiles for a minute, and the others take a second.
   assert pace.rate() is None
   clock.now_s = 60.0
@@ -68,8 +68,8 @@ def test_a_rate_counts_steps_whose_results_are_there(monkeypatch):
 
 def test_results_that_come_together_are_no_nonsense(monkeypatch):
   clock = Clock()
-  monkeypatch.setattr(loop, 'time', clock)
-  pace = loop.Pace(100)
+  monkeypatch.setattr(paces, 'time', clock)
+  pace = paces.Pace(100)
   for second in (1.0, 11.0):
     clock.now_s = second
     pace.steps_done(10)
@@ -80,8 +80,8 @@ def test_results_that_come_together_are_no_nonsense(monkeypatch):
 
 def test_a_row_of_one_step_has_a_rate(monkeypatch):
   clock = Clock()
-  monkeypatch.setattr(loop, 'time', clock)
-  pace = loop.Pace(100)
+  monkeypatch.setattr(paces, 'time', clock)
+  pace = paces.Pace(100)
   clock.now_s = 2.0
   pace.steps_done(1)
   assert pace.next_row() == 50

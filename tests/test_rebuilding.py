@@ -34,6 +34,7 @@ from jaxnas.samplers.tree import rebuild_from_outputs
 from jaxnas.training import loop
 from jaxnas.training.checkpoint import Checkpoints
 from jaxnas.training.metrics import MetricsFile
+from jaxnas.training.turns import alone
 from support.runs import final_state, flags_in, interrupted, same_run
 
 DIGITS = spaces.get('digits')
@@ -197,18 +198,21 @@ def test_debiasing_multiplies_the_tree_that_was_just_built(
   experiment, _ = fresh(config)
   seen = []
 
-  def fit(state, *_, before_epoch, **__):
+  def turns(held, *_, before_epoch, **__):
     for epoch in range(3):
-      state = before_epoch(state, epoch)
-      seen.append((len(measured), state.sampler))
-    return state
+      held.put(before_epoch(held.get(), epoch))
+      seen.append((len(measured), held.get().sampler))
+    yield from ()
 
-  monkeypatch.setattr(loop, 'fit', fit)
+  monkeypatch.setattr(loop, 'turns', turns)
   book = ledger.Ledger(tmp_path / ledger.FILE, 0.0, '')
   metrics = MetricsFile(tmp_path / 'metrics.jsonl', of='')
-  run.train_supernet(
-    *(experiment, tmp_path, None, None, Preemption(), book, metrics),
-    origin.Origin(tmp_path),
+  alone(
+    lambda held: run.train_supernet(
+      *(experiment, tmp_path, held, None, None, Preemption(), book, metrics),
+      origin.Origin(tmp_path),
+    ),
+    experiment.step_fn.many,
   )
   assert [count for count, _ in seen] == [0, 1, 2]
   assert not np.asarray(seen[0][1].alpha_A).any()

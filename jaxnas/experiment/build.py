@@ -180,20 +180,18 @@ def experiment(
     net=net,
     trained_net=trained_net,
     sampler=sampler,
-    init_state=lambda: placing.everywhere(
+    init=lambda seed: placing.everywhere(
       step.init_state(
         trained_net,
         sampler,
         updates,
         count,
-        supernets.init(
-          trained_net, sampler.route(first, any_1xE)[0], config.seed
-        ),
+        supernets.init(trained_net, sampler.route(first, any_1xE)[0], seed),
         images=batches.order.init(),
         average=config.optimizer.ema_decay is not None,
       )
     ),
-    step_fn=step.make_step(
+    step=step.make_step(
       trained_net,
       sampler,
       updates,

@@ -10,7 +10,8 @@ from jaxtyping import Int
 from jaxnas import data, samplers, spaces, supernets
 from jaxnas.config import Config, digest
 from jaxnas.experiment.contents import Contents
-from jaxnas.training import paths, step
+from jaxnas.training import paths
+from jaxnas.training.step import TrainState, WithNumbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +43,10 @@ class Experiment:
   trained_net: Any
   """The supernet with the running statistics that training keeps, if any."""
   sampler: samplers.Sampler
-  init_state: Callable[[], step.TrainState]
-  step_fn: step.Step
+  init: Callable[[int], TrainState]
+  """Seed -> the state before the first step."""
+  step: WithNumbers
+  """The step, of any seed."""
   steps_per_dispatch: int
   training: data.Training
   held_out: HeldOut
@@ -52,6 +55,15 @@ class Experiment:
   skipped: data.SkippedImages
   run: Config | None = None
   """The config of the run that has trained it, where that is another one."""
+
+  def init_state(self) -> TrainState:
+    """Returns the state before the first step."""
+    return self.init(self.config.seed)
+
+  @property
+  def step_fn(self) -> WithNumbers:
+    """The training step."""
+    return self.step.seeded(self.config.seed)
 
   @property
   def run_digest(self) -> str:

@@ -38,23 +38,42 @@ from jaxnas.training import loop
 from jaxnas.training.checkpoint import Checkpoints
 from jaxnas.training.metrics import MetricsFile
 from jaxnas.training.step import TrainState
+from jaxnas.training.turns import Held, Turns, alone
 
 
 def train(
   experiment: Experiment,
   workdir: Path,
   table: truth.Table | None = None,
+  **options: Any,
+) -> dict[str, Any]:
+  """Trains alone and ranks, or goes on with it; see `turns`."""
+  return alone(
+    lambda held: turns(experiment, workdir, held, table, **options),
+    experiment.step_fn.many,
+  )
+
+
+def turns(
+  experiment: Experiment,
+  workdir: Path,
+  held: Held,
+  table: truth.Table | None = None,
   *,
   warmup_from: Path | None = None,
   preemption: Preemption | None = None,
   since_s: float | None = None,
   group: Path | None = None,
-) -> dict[str, Any]:
+  label: str | None = 'training',
+) -> Turns[dict[str, Any]]:
   """Trains and ranks, or goes on with it, in `workdir`.
+
+  It asks for the steps of training, as `loop.turns` does.
 
   Args:
     experiment: from `build.experiment`.
     workdir: a run directory from `run_folder.open_run`.
+    held: holds the state of training.
     table: ground truth, where there is one.
     warmup_from: a run directory whose checkpoint at the end of the warm-up
       is the start, unless `workdir` has a checkpoint of its own.
@@ -62,6 +81,7 @@ def train(
     group: the folder of the command that this run is one of several of, for
       trackers.
     since_s: when the run's ledger begins, by `time.monotonic`; None: now.
+    label: of the progress bar of training; None shows no bar.
 
   Returns:
     What correlation.json holds; nothing in processes but the first.
@@ -86,16 +106,19 @@ def train(
           of=experiment.run_digest,
         ) as metrics,
       ):
-        state = train_supernet(
+        yield from train_supernet(
           experiment,
           workdir,
+          held,
           table,
           warmup_from,
           preemption,
           book,
           metrics,
           made_by,
+          label,
         )
+        state = held.get()
       with book.part('rank'):
         predictions.predict(
           experiment,
@@ -126,16 +149,18 @@ def train(
 def train_supernet(
   experiment: Experiment,
   workdir: Path,
+  held: Held,
   table: truth.Table | None,
   warmup_from: Path | None,
   preemption: Preemption,
   book: Ledger,
   metrics: MetricsFile,
   made_by: origin.Origin,
-) -> TrainState:
+  label: str | None = None,
+) -> Turns[None]:
   """Trains from the newest good checkpoint to the end.
 
-  Arguments are those of `train`; `book` counts where the seconds went,
+  Arguments are those of `turns`; `book` counts where the seconds went,
   `metrics` receives rows, and `made_by` hears of checkpoints.
   """
   config, warmup_steps = experiment.config, experiment.warmup_steps
@@ -214,9 +239,10 @@ def train_supernet(
       book.part('train'),
       errors.memory_of('data.batch_size', 'sampler.paths'),
     ):
-      state = loop.fit(
-        state,
-        experiment.step_fn,
+      held.put(state)
+      del state
+      yield from loop.turns(
+        held,
         lambda step: book.waiting(experiment.training.feed(config.seed, step)),
         schedule.of_training(config, experiment.training.steps_per_epoch),
         before_epoch=before_epoch,
@@ -226,20 +252,11 @@ def train_supernet(
         images_per_step=config.data.batch_size * experiment.paths,
         guessing_loss=math.log(experiment.space.classes),
         preemption=preemption,
-        dispatch=_dispatch(experiment),
+        label=label,
+        at_once=experiment.steps_per_dispatch,
       )
-  look(state, config.total_epochs)
-  write_samples(experiment, state, workdir / 'samples.npz')
-  return state
-
-
-def _dispatch(experiment: Experiment) -> loop.Dispatch | None:
-  """Returns several steps as one program, where the run takes several."""
-  count = experiment.steps_per_dispatch
-  if count == 1:
-    return None
-  made: Any = experiment.step_fn  # as `make_step` does, with `many`
-  return loop.Dispatch(count, made.many(count))
+  look(held.get(), config.total_epochs)
+  write_samples(experiment, held.get(), workdir / 'samples.npz')
 
 
 def adapt(

@@ -98,9 +98,8 @@ def compile_step(
   images = stand_ins.images(config)
   built = _built(config, topology, images)
   whole, rows = _shardings(built.config, topology)
-  made: Any = built.step_fn  # as `make_step` does, with `many`
   count = built.config.mesh.steps_per_dispatch or 1
-  run = made if count == 1 else made.many(count)
+  run = built.step_fn if count == 1 else built.step_fn.many(count)
   with target.formulated_for(_backend(topology)):
     state = _shapes(jax.eval_shape(built.init_state), whole)
     leaves, tree = jax.tree.flatten(inputs(built, images))

@@ -1,9 +1,20 @@
-"""The training loop over epochs and steps: it logs, saves and stops."""
+"""The training loop over epochs and steps: it logs, saves and stops.
+
+The loop is a generator that asks for its steps, so that who drives it may take
+those of one training, or of several at once.
+"""
 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Generator,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -14,7 +25,9 @@ from jaxnas.runtime import devices, processes, progress
 from jaxnas.runtime.errors import Stopped
 from jaxnas.runtime.preemption import Preemption
 from jaxnas.training.digests import named
+from jaxnas.training.pace import Pace
 from jaxnas.training.step import LOGGED, Metrics, Step, TrainState
+from jaxnas.training.turns import Asked, Held, Read, Turns, alone
 
 # The logged values of each step since the last row of metrics.
 Window = Sequence[Sequence[float]]
@@ -68,46 +81,40 @@ class Dispatch(NamedTuple):
   """(state, inputs that all of them share) -> (state, metrics, stacked)"""
 
 
-class Pace:
-  """Images a second, over steps whose results are there.
-
-  A step is given to the device before its result is there, and the first one
-  of a process compiles: the count begins with the first result.
-  """
-
-  def __init__(self, images_per_step: int):
-    self._images, self._steps, self._first = images_per_step, 0, 1
-    self._begun_s, self._since_s, self._last = time.monotonic(), None, None
-
-  def steps_done(self, count: int) -> None:
-    """Notes that the results of so many steps have come at once."""
-    if self._since_s is None:
-      self._since_s, self._first = time.monotonic(), count
-    else:
-      self._steps += count
-
-  def rate(self) -> float | None:
-    """Returns None before the second result."""
-    if self._since_s is None or not self._steps:
-      return None
-    return self._steps * self._images / (time.monotonic() - self._since_s)
-
-  def next_row(self) -> float:
-    """Returns the rate of a row of metrics, and begins the next one.
-
-    A row of the first result alone has its rate, compilation included; one
-    whose steps came with those of the row before has the rate of that.
-    """
-    now_s = time.monotonic()
-    first = self._first * self._images / (now_s - self._begun_s)
-    self._last = self.rate() or self._last or first
-    self._since_s, self._steps = now_s, 0
-    return self._last
-
-
 def fit(
   state: TrainState,
   step_fn: Step,
+  *args: Any,
+  dispatch: Dispatch | None = None,
+  **options: Any,
+) -> TrainState:
+  """Trains alone, from `state.step` to the end of the last epoch.
+
+  Args:
+    state: the start; donated.
+    step_fn: from `make_step`.
+    args: those of `turns`.
+    dispatch: several steps as one, whose number divides those of an epoch and
+      of a row.
+    options: those of `turns`.
+
+  Raises as `turns`.
+  """
+
+  def training(held: Held) -> Turns[TrainState]:
+    held.put(state)
+    at_once = 1 if dispatch is None else dispatch.steps
+    yield from turns(held, *args, at_once=at_once, **options)
+    return held.get()
+
+  return alone(
+    training,
+    lambda steps: step_fn if dispatch is None or steps == 1 else dispatch.run,
+  )
+
+
+def turns(
+  held: Held,
   feed: Callable[[int], Generator[Any]],
   schedule: Schedule,
   *,
@@ -119,13 +126,14 @@ def fit(
   before_epoch: Callable[[TrainState, int], TrainState] = lambda s, _: s,
   window: Window = (),
   label: str | None = 'training',
-  dispatch: Dispatch | None = None,
-) -> TrainState:
-  """Trains from `state.step` to the end of the last epoch.
+  at_once: int = 1,
+) -> Turns[None]:
+  """Trains from the step of the state to the end of the last epoch.
+
+  Yields programs that take the state on, and wants their metrics.
 
   Args:
-    state: the start; donated.
-    step_fn: from `make_step`.
+    held: holds the state, at first that of the start.
     feed: step -> the inputs of that step and of those that follow; closed at
       the end.
     schedule: when to log, save and end.
@@ -138,9 +146,9 @@ def fit(
       Stopped, and is called again when the run goes on.
     window: values of the steps since the last row, from the checkpoint.
     label: of the progress bar; None shows no bar.
-    dispatch: several steps as one, whose number divides those of an epoch and
-      of a row. They run one by one where one of them has other inputs, as
-      where rewards begin an epoch of their own, and up to a multiple of the
+    at_once: number of steps to ask for, which divides those of an epoch and of
+      a row. They are asked for one by one where one of them has other inputs,
+      as where rewards begin an epoch of their own, and up to a multiple of the
       number where the run goes on between two.
 
   Raises:
@@ -148,11 +156,10 @@ def fit(
     Stopped: the run was asked to stop; the state is saved.
   """
   steps_per_epoch, epochs = schedule.steps_per_epoch, schedule.epochs
-  step, last = int(state.step), epochs * steps_per_epoch
-  state = _placed(state)
+  step, last = int(held.get().step), epochs * steps_per_epoch
+  held.put(_placed(held.get()))
   rows = [tuple(row) for row in window]
-  pending: list[tuple[int, Metrics]] = []
-  at_once = 1 if dispatch is None else dispatch.steps
+  pending: list[tuple[int, Read]] = []
   row_pace, epoch_pace = Pace(images_per_step), Pace(images_per_step)
   warned, compiles = False, True
   last_save = time.monotonic()
@@ -160,7 +167,7 @@ def fit(
   def collect() -> None:
     """Fetches the metrics of the last step, while the next one computes."""
     nonlocal rows, warned
-    done = [*_one_by_one(jax.device_get(pending))]
+    done = [*_one_by_one((at, read()) for at, read in pending)]
     if done:
       row_pace.steps_done(len(done))
       epoch_pace.steps_done(len(done))
@@ -198,9 +205,15 @@ def fit(
   def keep() -> None:
     nonlocal last_save
     collect()
+    state = held.get()
     check_finite(state)
     save(state, rows)
     last_save = time.monotonic()
+
+  def prepare(epoch: int) -> None:
+    before = held.get()
+    if (after := before_epoch(before, epoch)) is not before:
+      held.put(_placed(after))
 
   def overdue() -> bool:
     """True where the last checkpoint is too old; the first process decides."""
@@ -222,7 +235,7 @@ def fit(
     for epoch in range(step // steps_per_epoch, epochs):
       if step % steps_per_epoch == 0:
         try:
-          state = _placed(before_epoch(state, epoch))
+          prepare(epoch)
         except Stopped:
           # `before_epoch` polls without saving.
           stop()
@@ -246,17 +259,14 @@ def fit(
           slow = progress.waiting('compiling the training step')
         compiles = False
         with slow:
-          if dispatch is not None and len(given) > 1 and _alike(given):
-            state, values = dispatch.run(state, given[0])
+          asked = [Asked(input, 1) for input in given]
+          if len(given) > 1 and _alike(given):
+            asked = [Asked(given[0], len(given))]
+          for one in asked:
+            read = yield one
             collect()
-            pending.append((step, values))
-            step += len(given)
-          else:
-            for input in given:
-              state, values = step_fn(state, input)
-              collect()
-              pending.append((step, values))
-              step += 1
+            pending.append((step, read))
+            step += one.steps
         text = f'epoch {epoch + 1}/{epochs}'
         if rows:
           text += f'  loss {rows[-1][0]:.3f}'
@@ -271,7 +281,6 @@ def fit(
       also = done in {*schedule.also_save, epochs}
       if done % schedule.save_every == 0 or also:
         keep()
-  return state
 
 
 def _alike(inputs: Sequence[Any]) -> bool:
@@ -283,7 +292,7 @@ def _alike(inputs: Sequence[Any]) -> bool:
 
 
 def _one_by_one(
-  pending: Sequence[tuple[int, Metrics]],
+  pending: Iterable[tuple[int, Metrics]],
 ) -> Iterator[tuple[int, Metrics]]:
   """Yields each step's metrics, of which those of a program are stacked."""
   for at, values in pending:

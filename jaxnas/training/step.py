@@ -130,27 +130,34 @@ class Numbers:
 class WithNumbers:
   """A jitted step with the numbers of an experiment."""
 
-  jitted: Any
+  program: Callable[[int], Callable[..., Any]]
+  """Number of steps -> (state, inputs, numbers) -> (state, metrics), not
+  jitted; it stacks the metrics of more than one."""
+  jitted: Callable[[int], Any]
+  """Number of steps -> their program, jitted."""
   numbers: Numbers
-  several: Callable[[int], Any]
-  """Number of steps -> jitted program of so many, which stacks metrics."""
+
+  def seeded(self, seed: int) -> 'WithNumbers':
+    """Returns the same programs with the architectures of another seed."""
+    stream = np.asarray(jax.random.key_data(rng.key(seed, 'archs')))
+    return dataclasses.replace(
+      self, numbers=dataclasses.replace(self.numbers, stream=stream)
+    )
 
   def __call__(
     self, state: TrainState, inputs: Any
   ) -> tuple[TrainState, Metrics]:
-    return self.jitted(state, inputs, self.numbers)
+    return self.many(1)(state, inputs)
 
   def many(self, count: int) -> Step:
     """Returns so many steps as one, on the same inputs; metrics are stacked."""
-    return lambda state, inputs: self.several(count)(
-      state, inputs, self.numbers
-    )
+    return lambda state, inputs: self.jitted(count)(state, inputs, self.numbers)
 
   def trace(self, state: TrainState, inputs: Any) -> Any:
-    return self.jitted.trace(state, inputs, self.numbers)
+    return self.jitted(1).trace(state, inputs, self.numbers)
 
   def lower(self, state: TrainState, inputs: Any) -> Any:
-    return self.jitted.lower(state, inputs, self.numbers)
+    return self.jitted(1).lower(state, inputs, self.numbers)
 
 
 def make_step(
@@ -251,19 +258,19 @@ def make_step(
     'out_shardings': None if layout is None else layout.replicated,
   }
 
-  @functools.cache
-  def several(count: int) -> Any:
+  def program(count: int) -> Callable[..., Any]:
     def steps(state: TrainState, inputs, numbers: Numbers):
       return jax.lax.scan(
         lambda state, _: step(state, inputs, numbers), state, length=count
       )
 
-    return graphs.jit(steps, **options)
+    return step if count == 1 else steps
 
   return WithNumbers(
-    graphs.jit(step, **options),
+    program,
+    functools.cache(lambda count: graphs.jit(program(count), **options)),
     Numbers(
-      stream=np.asarray(jax.random.key_data(rng.key(seed, 'archs'))),
+      stream=(),
       optimizer=optimizer,
       aim=paths.Aim(
         paths.smoothing(label_smoothing, net.space.classes),
@@ -271,5 +278,4 @@ def make_step(
       ),
       ema_decay=ema_decay,
     ),
-    several,
-  )
+  ).seeded(seed)

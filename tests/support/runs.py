@@ -13,6 +13,7 @@ from jaxnas.config import run_folder
 from jaxnas.experiment import build
 from jaxnas.runtime import files, jsonl, seals
 from jaxnas.training.checkpoint import Checkpoints
+from jaxnas.training.step import WithNumbers
 
 # Five steps an epoch.
 TINY = """
@@ -96,10 +97,10 @@ def same_run(one, other):
 @contextlib.contextmanager
 def interrupted(after, number=signal.SIGTERM):
   """Sends this process a signal when training begins its step `after`."""
-  make_step = build.step.make_step
+  many, calls = WithNumbers.many, []
 
-  def make(*args, **kwargs):
-    inner, calls = make_step(*args, **kwargs), []
+  def counted(self, count):
+    inner = many(self, count)
 
     def step(*operands):
       calls.append(1)
@@ -110,5 +111,5 @@ def interrupted(after, number=signal.SIGTERM):
     return step
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(build.step, 'make_step', make)
+    patch.setattr(WithNumbers, 'many', counted)
     yield
