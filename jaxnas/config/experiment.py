@@ -33,8 +33,9 @@ class Config:
   epochs: Natural = 20
   """Epochs after the warm-up."""
   ensemble: Few = 1
-  """Train so many supernets, one after the other, which differ in all draws but
-  the division of images; their mean score ranks beside that of the first."""
+  """Train so many supernets, at once where mesh.members allows it, which differ
+  in all draws but the division of images; their mean score ranks beside that of
+  the first."""
   modules: str | None = None
   """Modules from outside the package that register the space, the sampler and
   so on, separated by commas. A run remembers them; see --trust_module."""

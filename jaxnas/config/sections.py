@@ -214,6 +214,10 @@ class Mesh:
   paths: Few = 1
   """Groups of such devices, each of which trains its share of a step's
   architectures."""
+  members: CountOrNone = None
+  """Members of an ensemble that are trained at once, on a device each. None: as
+  many as there are devices for; one after the other where data or paths are
+  above 1, or where processes are several."""
   steps_per_dispatch: CountOrNone = None
   """Steps of one program, which the host starts at once. It divides the steps
   of an epoch and logging.every_steps. None: 1 on CPUs, where one is faster, and

@@ -141,6 +141,7 @@ def validate(config: Config) -> None:
       f'optimizer.peak_lr {config.optimizer.peak_lr}.'
     )
   _check_parts(config)
+  _check_members(config)
 
 
 def check_ranges(prefix: str, section: type, flat: dict) -> None:
@@ -245,6 +246,22 @@ def _check_parts(config: Config) -> None:
       f'mesh.paths {paths} with mesh.data {devices} and supernet.bn_groups '
       f'{groups}: devices on different paths cannot wait for each other; give '
       f'{" and ".join(needs)}.'
+    )
+
+
+def _check_members(config: Config) -> None:
+  """Raises ValueError where members are to train at once that cannot."""
+  members, mesh = config.mesh.members or 1, config.mesh
+  if members > config.ensemble:
+    raise ValueError(
+      f'mesh.members {members} is more than the ensemble of {config.ensemble}: '
+      f'leave it out, or set ensemble {members}.'
+    )
+  if members > 1 and mesh.data * mesh.paths > 1:
+    raise ValueError(
+      f'mesh.members {members} gives each member one device, and mesh.data '
+      f'{mesh.data} times mesh.paths {mesh.paths} asks for '
+      f'{mesh.data * mesh.paths}: leave one of them out.'
     )
 
 

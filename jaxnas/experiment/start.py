@@ -61,6 +61,7 @@ def start(
   """
   config = given if isinstance(given, Config) else given.config
   validation.validate(config)
+  ensembles.check(config)
   folder, warm = _path(workdir), _path(warmup_from)
   if config.data.name == 'imagenet' and config.data.workers:
     guards.check_main()
@@ -103,20 +104,21 @@ def finish(
   """
   experiment, workdir, table, warmup_from = started
   config = experiment.config
-  results = {
-    'debiased' if config.debiases else 'undebiased': run.train(
+  own = 'debiased' if config.debiases else 'undebiased'
+  of_first: dict[str, Any] = {'warmup_from': warmup_from, 'since_s': since_s}
+  results: dict[str, dict[str, Any]] = {}
+  if config.ensemble > 1:
+    results[own], results[f'mean of {config.ensemble}'] = ensembles.train(
+      experiment, workdir, table, preemption, **of_first
+    )
+  else:
+    results[own] = run.train(
       experiment,
       workdir,
       table,
-      warmup_from=warmup_from,
       preemption=preemption,
-      since_s=since_s,
       group=workdir,
-    )
-  }
-  if config.ensemble > 1:
-    results[f'mean of {config.ensemble}'] = ensembles.train(
-      experiment, workdir, table, preemption
+      **of_first,
     )
   if config.debias.baseline:
     # Debiasing lives in the sampler's state: data and programs are shared.

@@ -47,7 +47,8 @@ class Ledger:
   their inputs; checkpoint: writing one, as long as training stood still;
   density and rank: estimates and evaluations, in between or at the end; lost:
   the work of a killed process since the checkpoint that its successor started
-  from.
+  from. Members of an ensemble that are trained at once wait for each other, and
+  each counts that as its own work.
 
   Args:
     file: ledger.json, written by `save`; counts go on from those in it.
