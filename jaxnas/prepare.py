@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _preparation(args: Prepare) -> Callable[[], Prepared]:
   """Returns the call that the flags ask for.
 
-  Raises ValueError or FileNotFoundError for flags that contradict each other
-  or the data set.
+  Raises ValueError or OSError for flags that contradict each other or the
+  data set, and for a source that can't be converted.
   """
   # Data brings JAX along, which `--help` does not wait for.
   from jaxnas.data import preparation as images
@@ -100,12 +100,15 @@ def _preparation(args: Prepare) -> Callable[[], Prepared]:
         f'{name} is {way} and does not use {flag}: leave it out.'
       )
   if name in conversions:
-    convert, taken = conversions[name]
+    conversion = conversions[name]
     if args.from_ is None:
-      raise ValueError(f'{name} needs --from: {taken}.')
+      raise ValueError(f'{name} needs --from: {conversion.takes}.')
     pickles.check_trusted(args.from_, args.trust_pickle)
+    # What is there already is left alone, whatever became of its source.
+    if not (args.dir / conversion.makes).exists():
+      conversion.check(args.from_)
     return partial(
-      convert, args.dir, args.from_, trust_pickle=args.trust_pickle
+      conversion.convert, args.dir, args.from_, trust_pickle=args.trust_pickle
     )
   fetch, source = downloads[name]
   given = {'url': args.url, 'sha256': args.sha256}

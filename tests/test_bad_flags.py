@@ -265,6 +265,20 @@ FLAGS = [
       '--truth.nas_bench_201 {tmp}/no', 'does not exist'),
   row('prepare', 'nas_bench_201 --dir {tmp}/D --from /dev/zero --trust_pickle',
       '--from /dev/zero', 'is no regular file: give a file'),
+  *(
+    row('prepare', f'{name} --dir {{tmp}}/D --from {source} --trust_pickle',
+        *says)
+    for name, source, *says in (
+      ('imagenet16_120', '{tmp}', '{tmp} lacks train_data_batch_1',
+       'give the folder with train_data_batch_1 to _10'),
+      ('imagenet16_120', '{config}', '{tmp}/config.py is no folder',
+       'give the folder with train_data_batch_1 to _10'),
+      ('nas_bench_201', '{tmp}', '{tmp} lacks meta.pickle.pbz2',
+       'give NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder'),
+      ('nas_bench_201', '{config}', '{tmp}/config.py is no pickle',
+       'give NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder'),
+    )
+  ),
   row('prepare', 'imagenet16_120 --dir {tmp}/D --url file:///x', '--url',
       'leave it out'),
 ]  # fmt: skip

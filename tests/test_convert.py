@@ -230,10 +230,6 @@ def changed(name, **entries):
   return change
 
 
-def gone(contents):
-  del contents['train_data_batch_7']
-
-
 def no_labels(contents):
   del contents['val_data']['labels']
 
@@ -256,7 +252,6 @@ PIXELS = np.zeros((4, 768), np.uint8)
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    (gone, 'B lacks train_data_batch_7'),
     (changed('val_data', labels=[121, 1000, 500, 400]), 'no test images'),
     (no_labels, "val_data holds no dict with 'labels'"),
     (a_list, "val_data holds no dict with 'data'"),
@@ -285,6 +280,17 @@ def test_batches_that_are_not_imagenets_are_refused(
   change(contents)
   write(tmp_path / 'B', contents)
   assert message in failure(capsys, imagenet(tmp_path), 1)
+  assert [path.name for path in tmp_path.iterdir()] == ['B']
+
+
+def test_a_batch_that_is_missing_is_named_before_any_is_read(
+  tmp_path, monkeypatch, capsys
+):
+  monkeypatch.setattr(pickles, 'load', lambda stream: pytest.fail('read'))
+  write(tmp_path / 'B', batches())
+  (tmp_path / 'B' / 'train_data_batch_7').unlink()
+  line = failure(capsys, imagenet(tmp_path), 2)
+  assert 'B lacks train_data_batch_7' in line and 'give the folder' in line
   assert [path.name for path in tmp_path.iterdir()] == ['B']
 
 

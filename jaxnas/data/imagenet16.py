@@ -18,6 +18,7 @@ CLASSES = 120
 SIZE = 16
 TRAIN = tuple(f'train_data_batch_{i}' for i in range(1, 11))
 TEST = 'val_data'
+TAKEN = 'the folder with train_data_batch_1 to _10 and val_data'
 _ALL_CLASSES = 1000  # the files count them from 1
 
 Part = tuple[UInt8[np.ndarray, 'N 16 16 3'], Int[np.ndarray, ' N']]
@@ -36,7 +37,7 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     FileNotFoundError: names the batch that is missing.
     ValueError: names the file and what is wrong with it.
   """
-  files = [_find(folder, name) for name in (*TRAIN, TEST)]
+  files = find(folder)
   parts = [
     _read_batch(file)
     for file in progress.track(files, 'reading batches', len(files))
@@ -52,6 +53,18 @@ def read(folder: Path) -> dict[str, np.ndarray]:
   return arrays
 
 
+def find(folder: Path) -> list[Path]:
+  """Returns the files of the batches, in order; the last one's are for tests.
+
+  Raises:
+    FileNotFoundError: names the batch that is missing.
+    ValueError: names the batch that is there twice, or this is no folder.
+  """
+  if not folder.is_dir():
+    raise ValueError(f'{folder} is no folder: give {TAKEN}.')
+  return [_find(folder, name) for name in (*TRAIN, TEST)]
+
+
 def _find(folder: Path, name: str) -> Path:
   found = [
     file
@@ -59,7 +72,9 @@ def _find(folder: Path, name: str) -> Path:
     if file.is_file()
   ]
   if not found:
-    raise FileNotFoundError(f'{folder} lacks {name}, and so do its folders.')
+    raise FileNotFoundError(
+      f'{folder} lacks {name}, and so do its folders: give {TAKEN}.'
+    )
   if len(found) > 1:
     raise ValueError(
       f'{found[0]} is there a second time, as {found[1]}: leave one of them.'

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxnas.data import cifar, cifar_records, imagenet16, images
 from jaxnas.runtime import download, pickles
 from jaxnas.runtime.download import Source
-from jaxnas.runtime.once import Prepared, npz_once, once
+from jaxnas.runtime.once import Conversion, Prepared, npz_once, once
 
 CIFAR10 = Source(
   'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
@@ -96,10 +96,8 @@ DOWNLOADS: dict[str, tuple[Callable[..., Prepared], Source]] = {
   'cifar10': (cifar10, CIFAR10),
   'cifar100': (cifar100, CIFAR100),
 }
-# Each name, with the function that prepares it and what it converts.
-CONVERSIONS: dict[str, tuple[Callable[..., Prepared], str]] = {
-  'imagenet16_120': (
-    imagenet16_120,
-    'the folder with train_data_batch_1 to _10 and val_data',
+CONVERSIONS = {
+  'imagenet16_120': Conversion(
+    imagenet16_120, imagenet16.FILE, imagenet16.find, imagenet16.TAKEN
   )
 }

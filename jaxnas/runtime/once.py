@@ -21,6 +21,19 @@ class Prepared(NamedTuple):
   """False where the path was there already, and was left alone."""
 
 
+class Conversion(NamedTuple):
+  """A way from files of another format to one that is read here."""
+
+  convert: Callable[..., Prepared]
+  """Takes the folder to write to, the source and trust_pickle."""
+  makes: str
+  """The file that it writes to that folder."""
+  check: Callable[[Path], object]
+  """Raises ValueError or OSError where a source can't be converted."""
+  takes: str
+  """The source, in words."""
+
+
 def npz_once(
   final: Path,
   keys: Collection[str],

@@ -53,12 +53,25 @@ def read(file: Path) -> Any:
     ValueError: the one of `load` with the file's name, or it is no file.
   """
   inputs.check_file(file, 'the pickle')
-  opened = bz2.open if file.suffix == '.pbz2' else open
   try:
-    with opened(file, 'rb') as stream:
+    with _opened(file) as stream:
       return load(stream)
   except ValueError as error:
     raise ValueError(f'{file}: {error}') from error
+
+
+def begins(file: Path) -> bool:
+  """Returns True where a file begins as pickles since protocol 2 do."""
+  try:
+    with _opened(file) as stream:
+      return stream.read(1) == pickle.PROTO
+  except (OSError, EOFError):
+    # Not of bz2, or cut within its first block.
+    return False
+
+
+def _opened(file: Path) -> io.BufferedIOBase:
+  return bz2.open(file) if file.suffix == '.pbz2' else file.open('rb')
 
 
 def check_trusted(source: Path, trust_pickle: bool) -> None:

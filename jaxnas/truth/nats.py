@@ -22,6 +22,24 @@ _TESTS = {
   'imagenet16_120': ('ImageNet16-120', 'x-test'),
 }
 _EPOCHS = 200
+_META = 'meta.pickle.pbz2'
+TAKEN = (
+  'NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder NATS-tss-v1_0-3ffb9-simple'
+)
+
+
+def check(source: Path) -> None:
+  """Raises an error where a source can't be the benchmark, before it is read.
+
+  Raises:
+    FileNotFoundError: a folder lacks the file that all others are listed in.
+    ValueError: a file does not begin as a pickle does.
+  """
+  if not source.is_dir():
+    if not pickles.begins(source):
+      raise ValueError(f'{source} is no pickle: give {TAKEN}.')
+  elif not (source / _META).is_file():
+    raise FileNotFoundError(f'{source} lacks {_META}: give {TAKEN}.')
 
 
 def read(source: Path, space: Space) -> dict[str, np.ndarray]:
@@ -41,7 +59,7 @@ def read(source: Path, space: Space) -> dict[str, np.ndarray]:
     ValueError: names the file, the architecture and what is wrong with it.
   """
   folder = source.is_dir()
-  content = pickles.read(source / 'meta.pickle.pbz2' if folder else source)
+  content = pickles.read(source / _META if folder else source)
   archs = _entry(f'{source}', content, 'meta_archs', list)
   ops_AxE = _ops(source, archs, space)
   infos = {} if folder else _entry(f'{source}', content, 'arch2infos', dict)

@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxnas import spaces
 from jaxnas.runtime import download, pickles
 from jaxnas.runtime.download import Source
-from jaxnas.runtime.once import Prepared, npz_once, once
+from jaxnas.runtime.once import Conversion, Prepared, npz_once, once
 from jaxnas.truth import formats, nats
 
 NAS_BENCH_MACRO = Source(
@@ -19,6 +19,8 @@ NAS_BENCH_MACRO = Source(
   'nas-bench-macro_cifar10.json',
   '686dee8363cc21cca8c1f321ad5749454f2d9b9ca5972682e137e539bc522297',
 )
+
+_NAS_BENCH_201 = 'nas_bench_201.npz'
 
 
 def nas_bench_macro(
@@ -65,7 +67,7 @@ def nas_bench_201(
   source = Path(source)
   pickles.check_trusted(source, trust_pickle)
   return npz_once(
-    Path(dir) / 'nas_bench_201.npz',
+    Path(dir) / _NAS_BENCH_201,
     ('ops', 'op_names', *formats.COLUMNS.values()),
     lambda: nats.read(source, spaces.get('nas_bench_201')),
   )
@@ -75,10 +77,8 @@ def nas_bench_201(
 DOWNLOADS: dict[str, tuple[Callable[..., Prepared], Source]] = {
   'nas_bench_macro': (nas_bench_macro, NAS_BENCH_MACRO)
 }
-# Each name, with the function that prepares it and what it converts.
-CONVERSIONS: dict[str, tuple[Callable[..., Prepared], str]] = {
-  'nas_bench_201': (
-    nas_bench_201,
-    'NATS-tss-v1_0-3ffb9.pickle.pbz2 or the folder NATS-tss-v1_0-3ffb9-simple',
+CONVERSIONS = {
+  'nas_bench_201': Conversion(
+    nas_bench_201, _NAS_BENCH_201, nats.check, nats.TAKEN
   )
 }
