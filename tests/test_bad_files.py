@@ -63,7 +63,9 @@ def row(make, command, words, *says, id):
   return pytest.param(make, Refusal(command, words, says), id=id)
 
 
-def table(content, value, *, id, name='t.json', remedy='give a table of'):
+def table(
+  content, value, *, id, name='t.json', remedy='give a table of digits, such as'
+):
   words = f'{TRAIN} --table {{tmp}}/{name}'
   return row(put(name, content), 'train', words, value, remedy, id=id)
 

@@ -125,7 +125,12 @@ def test_no_command_is_held_to_a_changed_table(
   text = file.read_text()
   place = text.index('0.9')
   file.write_text(f'{text[:place]}0.8{text[place + 3 :]}')
-  says = ('{tmp}/run/table.json', 'differs from its digest', 'give a table')
+  says = (
+    '{tmp}/run/table.json',
+    'differs from its digest',
+    'restore it',
+    'give a table',
+  )
   refused(Refusal(command, words, says), tmp_path, capsys)
 
 

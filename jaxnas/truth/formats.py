@@ -59,7 +59,13 @@ def read_json(
   """
   content = strict_json.loads(text)
   if isinstance(content, dict) and seals.SEAL in content:
-    content = seals.opened(content)
+    try:
+      content = seals.opened(content)
+    except ValueError as error:
+      raise ValueError(
+        f'{error}, so it was changed or damaged since it was written: restore '
+        'it from a copy'
+      ) from None
   if images is not None and isinstance(content, dict):
     data = content.get('data', images)
     if data != images:
@@ -241,7 +247,9 @@ def _macro_entries(content: dict) -> Iterator[tuple[str, list[float]]]:
 
 def _numbers(name: str, values: Any) -> list[float]:
   if not isinstance(values, list) or not values:
-    raise ValueError(f'{name!r} has {values!r:.40}, not a list of accuracies.')
+    raise ValueError(
+      f'{name!r} has {values!r:.40}, not a list of accuracies, one a seed.'
+    )
   for value in values:
     if type(value) not in (int, float):
       raise ValueError(

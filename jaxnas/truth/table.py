@@ -170,9 +170,10 @@ def load(
   except (OSError, ValueError) as error:
     # json's own errors and those of decoding are ValueErrors too.
     reason = error.strerror if isinstance(error, OSError) else str(error)
+    example = space.format(space.largest())
     raise ValueError(
       f'table {source}: {str(reason).rstrip(".")}; give a table of '
-      f'{space.name}.'
+      f'{space.name}, such as {{"{example}": 0.93, ...}} in JSON.'
     ) from None
   return Table(
     space,
