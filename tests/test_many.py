@@ -723,6 +723,12 @@ def test_processes_make_the_same_table_to_the_bit(here, tmp_path):
   assert retrain.main(words) == 0
   assert len([*run.glob('tasks/*/*/log.txt')]) == 2
   assert accuracies(run) == expected
+  of_tasks = [*run.glob('tasks/*/*/environment.json')]
+  kernels = json.loads(of_tasks[0].read_text())['kernels']
+  assert (
+    kernels
+    and json.loads((run / 'table.json').read_text())['kernels'] == kernels
+  )
   # Checkpoints go with the training that needed them.
   assert not [*run.rglob('checkpoints')]
   assert truth.load(SPACE, run / 'table.json').seeds_AxS.shape == (3, 2)

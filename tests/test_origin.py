@@ -72,6 +72,28 @@ def test_a_resumption_says_what_is_computed_otherwise(
     assert says in out and out.startswith('warning: ')
 
 
+def test_what_gathers_trainings_names_what_computed_them(
+  tmp_path, computes, capsys
+):
+  folders = [tmp_path / name for name in 'abc']
+  for folder, by in zip(folders, ('C++', 'XLA', 'C++'), strict=True):
+    folder.mkdir()
+    computes(middle=by)
+    origin.Origin(folder).save()
+  changed(folders[2], backend='gpu', kernels={'dense': 'C++'})
+  (tmp_path / 'd').mkdir()
+  assert origin.of_folders([*folders, tmp_path / 'd']) == {
+    'backend': 'cpu or gpu',
+    'kernels': {'middle': 'C++ or XLA', 'dense': 'C++'},
+  }
+  assert origin.of_folders([tmp_path / 'd']) == {}
+  # It is not this process's file to write anew.
+  (folders[0] / origin.FILE).write_text('{')
+  assert origin.of_folders(folders)['kernels']['middle'] == 'XLA'
+  said = capsys.readouterr().out
+  assert f'warning: {folders[0] / origin.FILE}' in said and 'anew' not in said
+
+
 def test_kernels_of_a_gpu_are_told_apart(tmp_path, monkeypatch, capsys):
   monkeypatch.setenv(gpu.SWITCH, '1')
   with target.formulated_for('gpu'):

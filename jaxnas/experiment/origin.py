@@ -1,5 +1,6 @@
 """environment.json: by what a run was computed, over all its resumptions."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ FILE = 'environment.json'
 
 # Between what has computed one part of a run and the next.
 THEN = ', then '
+# Between what has computed some trainings and what the others.
+OR = ' or '
 
 
 def describe(**metadata: Any) -> dict[str, Any]:
@@ -37,6 +40,36 @@ def _formulation(name: str) -> str:
   if name == gpu.KERNEL and gpu.serves():
     return 'Pallas'
   return native.formulation(name)
+
+
+def of_folders(folders: Iterable[Path]) -> dict[str, Any]:
+  """Returns by what trainings in folders of their own were computed.
+
+  The process that gathers them computes nothing, and may be on a machine of
+  another kind.
+
+  Args:
+    folders: of the trainings; one without environment.json says nothing.
+
+  Returns:
+    backend and kernels as in `describe`, with all that there were of each, or
+    nothing where no folder says any.
+  """
+  backends: set[str] = set()
+  kernels: dict[str, set[str]] = {}
+  for folder in folders:
+    found = _read(folder / FILE, 'What computed there is not known.')
+    if not found:
+      continue
+    backends.add(found['backend'])
+    for name, by in found['kernels'].items():
+      kernels.setdefault(name, set()).add(by)
+  if not backends:
+    return {}
+  return {
+    'backend': OR.join(sorted(backends)),
+    'kernels': {name: OR.join(sorted(by)) for name, by in kernels.items()},
+  }
 
 
 class Origin:
@@ -88,8 +121,15 @@ class Origin:
       self._written = now
 
 
-def _read(file: Path) -> dict[str, Any]:
-  """Reads what an earlier process wrote; warns where that is no such file."""
+def _read(file: Path, instead: str = 'It is written anew.') -> dict[str, Any]:
+  """Reads what a process has written; where that is no such file, it warns.
+
+  Args:
+    file: environment.json of a run.
+    instead: says in the warning what follows.
+
+  Returns the content, or nothing.
+  """
   if not file.exists():
     return {}
   kinds = {'versions': dict, 'kernels': dict, 'backend': str}
@@ -99,6 +139,6 @@ def _read(file: Path) -> dict[str, Any]:
     if not all(isinstance(text, str) for text in texts):
       raise errors.Damaged(f'{file} has versions or kernels that are no texts.')
   except errors.Damaged as error:
-    print(f'warning: {error} It is written anew.')
+    print(f'warning: {error} {instead}')
     return {}
   return found

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from jaxnas import spaces
 from jaxnas.config import Config, digest, validation
-from jaxnas.experiment import build, contents, retraining
+from jaxnas.experiment import build, contents, origin, retraining
 from jaxnas.many import tasks
 from jaxnas.many.tasks import Task, Work
 from jaxnas.runtime import files, jsonl
@@ -117,6 +117,8 @@ class Rows:
       return
     made_of = retraining.provenance(self.config.data.name)
     made_of['skipped_images'] = self._skipped()
+    # Some may have been trained in this folder, before there were tasks.
+    made_of |= origin.of_folders([self.workdir, *self.folders.values()])
     retraining.write_table(table, self.workdir / retraining.TABLE, made_of)
 
   def _skipped(self) -> int:
