@@ -128,6 +128,58 @@ def test_what_killed_processes_left_goes_and_nothing_else(outside, tmp_path):
   assert contents(outside) == before
 
 
+HOLDS = """
+import sys
+from pathlib import Path
+from jaxnas.runtime import lock, places
+run = Path(sys.argv[1])
+lock.keep(run)
+(run / 'deep').mkdir()
+places.part_of(run / 'deep' / 'state.npz').write_text('half')
+print('up', flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_another_process_writes_within_stays(tmp_path):
+  held = tmp_path / 'runs' / 'held'
+  held.mkdir(parents=True)
+  with subprocess.Popen(
+    [sys.executable, '-c', HOLDS, str(held)],
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+  ) as process:  # fmt: skip
+    assert process.stdin and process.stdout
+    assert process.stdout.readline() == 'up\n'
+    left = places.part_of(tmp_path / 'runs' / 'file')
+    left.write_text('half')
+    places.clean(tmp_path / 'runs')
+    assert not left.exists() and [*held.glob('deep/.state.npz.*.part')]
+    process.kill()
+  # Now nobody does.
+  places.clean(tmp_path / 'runs')
+  assert not [*held.glob('deep/.*.part')]
+
+
+def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
+  (tmp_path / 'lost+found').mkdir()
+  left = places.part_of(tmp_path / 'z')
+  left.write_text('half')
+  scandir = os.scandir
+
+  def refusing(path):
+    if str(path).endswith('lost+found'):
+      raise PermissionError(13, 'Permission denied', str(path))
+    return scandir(path)
+
+  # Whoever is root may read everything, so that a mode would refuse nothing.
+  monkeypatch.setattr(os, 'scandir', refusing)
+  places.clean(tmp_path)
+  assert not left.exists()
+  for check in (places.check_within, places.check_readable):
+    with pytest.raises(errors.Damaged, match=r'lost\+found cannot .*: take it'):
+      check(tmp_path)
+
+
 # Names that a command would write to, or pass, in the folder of a run.
 LINKS = [
   ('train', '--workdir {tmp}/run --resume', '.lock'),

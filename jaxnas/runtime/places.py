@@ -99,9 +99,20 @@ def part_of(file: Path) -> Path:
 
 
 def clean(folder: Path) -> None:
-  """Removes what killed processes left incomplete in a folder that is kept."""
-  for path, status in _entries(folder):
-    if stat.S_ISREG(status.st_mode) and _PART.fullmatch(path.name):
+  """Removes what killed processes left incomplete in a folder that is kept.
+
+  What lies in a folder within that another process holds is being written, and
+  is left alone, as are folders that this user can't read.
+  """
+  try:
+    there = _listed(folder)
+  except OSError:
+    return
+  for path, status in there:
+    if stat.S_ISDIR(status.st_mode):
+      if lock.holder(path) is None:
+        clean(path)
+    elif stat.S_ISREG(status.st_mode) and _PART.fullmatch(path.name):
       path.unlink(missing_ok=True)
 
 
@@ -116,14 +127,33 @@ def _is_real(path: Path) -> bool:
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
-  """Yields all that is below a folder, and follows no link."""
+  """Yields all that is below a folder, and follows no link.
+
+  Raises Damaged where one of the folders can't be read.
+  """
   if not folder.is_dir():
     return
+  try:
+    there = _listed(folder)
+  except FileNotFoundError:
+    return
+  except OSError as error:
+    raise errors.Damaged(
+      f'{folder} cannot be read ({error.strerror}): take it away, or let this '
+      'user read it.'
+    ) from error
+  for path, status in there:
+    yield path, status
+    if stat.S_ISDIR(status.st_mode):
+      yield from _entries(path)
+
+
+def _listed(folder: Path) -> list[tuple[Path, os.stat_result]]:
+  """Lists what is in a folder, and follows no link."""
+  out = []
   with os.scandir(folder) as entries:
     for entry in entries:
-      path = Path(entry.path)
       # Another process may have renamed its file since it was listed.
       with contextlib.suppress(FileNotFoundError):
-        yield path, entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-          yield from _entries(path)
+        out.append((Path(entry.path), entry.stat(follow_symlinks=False)))
+  return out
