@@ -237,6 +237,8 @@ FLAGS = [
       'choose another --dir'),
   row('prepare', 'cifar10 --dir {config}/D', 'config.py is no folder',
       'choose another --dir'),
+  row('prepare', 'cifar10 --dir /proc/none/D',
+      '/proc/none/D cannot be made: /proc cannot', 'choose another --dir'),
   row('prepare', 'cifar10 --dir {tmp}/D --url ftp://host/c.gz',
       "'ftp://host/c.gz'", 'https://'),
   row('prepare', 'cifar10 --dir {tmp}/D --url ../c.gz', "'../c.gz'", 'file://'),

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,15 @@ def check_folder(folder: Path, flag: str) -> None:
   there = next(path for path in (folder, *folder.parents) if path.exists())
   if not there.is_dir():
     raise ValueError(f'{there} is no folder: choose another {flag}.')
-  if not os.access(there, os.W_OK | os.X_OK):
-    raise ValueError(f'{there} cannot be written to: choose another {flag}.')
+  try:
+    # Modes don't tell: root has all rights, also where nothing can be made.
+    os.rmdir(tempfile.mkdtemp(prefix='.jaxnas-', dir=there))
+  except OSError as error:
+    made = '' if there == folder else f'{folder} cannot be made: '
+    raise ValueError(
+      f'{made}{there} cannot be written to ({error.strerror}); choose another '
+      f'{flag}.'
+    ) from error
 
 
 def check_file(
