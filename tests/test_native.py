@@ -4,6 +4,7 @@ import errno
 import functools
 import itertools
 import os
+import re
 import subprocess
 import sys
 
@@ -14,9 +15,9 @@ import pytest
 from flax.core.meta import unbox
 
 from jaxnas.nn import convolutions, maps
-from jaxnas.nn.blocks import InvertedResidual
+from jaxnas.nn.blocks import BasicBlock, Identity, InvertedResidual
 from jaxnas.nn.cpu import native
-from jaxnas.nn.cpu.native import dense, library, unwritten
+from jaxnas.nn.cpu.native import dense, library, normalising, unwritten
 from jaxnas.nn.cpu.native.middle import KERNELS
 from jaxnas.nn.layers import Conv, Groups, Norm, Pointwise
 from jaxnas.nn.normalising import ACTIVATIONS
@@ -124,7 +125,7 @@ def test_many_at_once_hang_no_thread():
   'shape, kernel, stride, dtype',
   [
     ((2, 8, 8, 16), (3, 3, 16, 16), 2, 'float32'),
-    ((2, 8, 8, 16), (3, 3, 16, 16), 1, 'bfloat16'),
+    ((2, 8, 8, 16), (3, 3, 16, 16), 1, 'float16'),
     ((2, 8, 8, 128), (1, 1, 128, 16), 1, 'float32'),
     ((2, 8, 8, 16), (3, 3, 16, 24), 1, 'float32'),
     ((2, 8, 8, 16), (2, 2, 16, 16), 1, 'float32'),
@@ -244,11 +245,11 @@ def test_what_is_not_a_number_stays_so():
   'options, train',
   [
     ({'groups': 2}, True),
-    ({'dtype': jnp.bfloat16}, True),
+    ({'dtype': jnp.float16}, True),
     ({'kernel': 9}, True),
     ({}, False),
   ],
-  ids=['groups', 'bfloat16', 'kernel', 'running statistics'],
+  ids=['groups', 'float16', 'kernel', 'running statistics'],
 )
 def test_other_blocks_are_left_to_xla(options, train):
   layer, x = block(**options), normal(0, 6, 4, 4, 16)
@@ -263,6 +264,174 @@ def test_a_map_is_laid_out_as_by_xla(shape):
   np.testing.assert_array_equal(out, x.transpose(3, 1, 2, 0))
   np.testing.assert_array_equal(*pull(out), x)
   assert 'ffi_call' in str(jax.make_jaxpr(pull)(out))
+
+
+def normalised(activation):
+  def run(x, terms):
+    statistics = normalising.moments(x)
+    return normalising.normalise(x, terms, statistics, activation, 1e-5)
+
+  return run
+
+
+# A function of a map and of others, and their shapes.
+OF_MAPS = {
+  'pointwise': (dense.convolve, (3, 5, 4, 16), (1, 1, 16, 32)),
+  'dense': (dense.convolve, (35, 4, 9, 16), (3, 3, 16, 16)),
+  'of images': (dense.convolve, (3, 9, 23, 3), (5, 5, 3, 16)),
+  'normalised': (normalised(None), (3, 5, 4, 23), (2, 23)),
+  'normalised, relu': (normalised('relu'), (35, 5, 4, 64), (2, 64)),
+  'laid out': (lambda x: maps.relayout(x, 'NHWC', 'CHWN'), (3, 5, 4, 23)),
+}
+
+
+@COMPILED
+@pytest.mark.parametrize('name', OF_MAPS)
+def test_bfloat16_is_float32_but_in_memory(name):
+  """Both give the same bits, once results are rounded."""
+  assert all(map(library.available, library.TARGETS))
+  function, *shapes = OF_MAPS[name]
+  x, *others = (normal(i, *shape) for i, shape in enumerate(shapes))
+  x = x.astype(jnp.bfloat16)
+  g = normal(9, *jax.eval_shape(function, x, *others).shape)
+  g = g.astype(jnp.bfloat16)
+
+  @jax.jit
+  def run(x, *others_and_g):
+    *others, g = others_and_g
+    out, pull = jax.vjp(function, x, *others)
+    return out, *pull(g)
+
+  halves = run(x, *others, g)
+  wholes = run(x.astype('f'), *others, g.astype('f'))
+  assert halves[0].dtype == halves[1].dtype == jnp.bfloat16
+  for half, whole in zip(halves, wholes, strict=True):
+    np.testing.assert_array_equal(half, whole.astype(half.dtype))
+
+
+@COMPILED
+@pytest.mark.parametrize(
+  'value', [jnp.nan, jnp.inf, -jnp.inf, 3.3895314e38, 1e-40, -0.0]
+)
+def test_bfloat16_holds_what_is_no_common_number(value):
+  x = jnp.zeros((1, 1, 1, 16), jnp.bfloat16).at[0, 0, 0, 0].set(value)
+  kernel = jnp.eye(16)[None, None] * 1.002
+  out = dense.convolve(x, kernel)[0, 0, 0, 0]
+  whole = x[0, 0, 0, 0].astype('f') * jnp.float32(1.002)
+  np.testing.assert_array_equal(
+    out.astype('f'), whole.astype(jnp.bfloat16).astype('f')
+  )
+
+
+@COMPILED
+@pytest.mark.parametrize('activation', [None, 'relu'])
+@pytest.mark.parametrize('channels', [3, 16, 23])
+def test_a_norm_is_that_of_xla(activation, channels):
+  """In bfloat16 as near to float32 as a rounding of each value allows."""
+  shape = 9, 5, 7, channels
+  x = (normal(0, *shape) * 3 + 1).astype(jnp.bfloat16)
+  g = normal(1, *shape).astype(jnp.bfloat16)
+
+  def results(dtype):
+    layer = Norm(affine=True, momentum=0.1, dtype=dtype)
+    variables = variables_of(layer, x.astype(dtype))
+
+    def run(params, x):
+      out, changed = layer.apply(
+        {**variables, 'params': params},
+        x,
+        True,
+        activation,
+        mutable=['batch_stats'],
+      )
+      return out, changed
+
+    assert ('jaxnas_normalise' in str(jax.make_jaxpr(run)(
+      variables['params'], x.astype(dtype)
+    ))) == (dtype == jnp.bfloat16)  # fmt: skip
+    out, pull, changed = jax.vjp(
+      run, variables['params'], x.astype(dtype), has_aux=True
+    )
+    return (out, *pull(g.astype(dtype)), changed)
+
+  ours, theirs = results(jnp.bfloat16), results(jnp.float32)
+  for a, b in zip(*map(jax.tree.leaves, (ours, theirs)), strict=True):
+    a, b = (np.asarray(each, 'f') for each in (a, b))
+    np.testing.assert_allclose(a, b, rtol=2**-8, atol=3e-5 * abs(b).max())
+
+
+@COMPILED
+@pytest.mark.parametrize(
+  'options, train, activation',
+  [
+    ({'groups': Groups(3)}, True, None),
+    ({'layout': 'CHWN'}, True, None),
+    ({'dtype': jnp.float32}, True, None),
+    ({'momentum': 0.1}, False, None),
+    ({}, True, 'hard_swish'),
+  ],
+  ids=['groups', 'layout', 'float32', 'running statistics', 'activation'],
+)
+def test_other_norms_are_left_to_xla(options, train, activation):
+  layer = Norm(**{'dtype': jnp.bfloat16, **options})
+  x = jnp.ones((6, 4, 4, 16), layer.dtype)
+  variables = layer.init(jax.random.key(0), x, True)
+  program = jax.make_jaxpr(
+    lambda x: layer.apply(
+      variables, x, train, activation, mutable=['batch_stats']
+    )
+  )(x)
+  assert 'ffi_call' not in str(program)
+
+
+@COMPILED
+@pytest.mark.parametrize(
+  'options', [{}, {'expansion': 1, 'stride': 2}], ids=str
+)
+def test_a_block_in_bfloat16_is_as_near_to_float32_as_that_of_xla(options):
+  x = (normal(0, 6, 6, 7, 64) * 3 + 1).astype(jnp.bfloat16)
+
+  def results(dtype):
+    layer = block(dtype=dtype, **options)
+    variables = variables_of(layer, x.astype(dtype))
+    out = jax.eval_shape(lambda: layer.apply(variables, x.astype(dtype), False))
+    g = normal(1, *out.shape)
+    leaves = jax.tree.leaves(trained(layer, variables, x.astype(dtype), g))
+    return [np.asarray(leaf, 'f') for leaf in leaves]
+
+  exact, ours = results(jnp.float32), results(jnp.bfloat16)
+  with native.without():
+    theirs = results(jnp.bfloat16)
+  apart = [
+    [np.linalg.norm(a - b) for a, b in zip(each, exact, strict=True)]
+    for each in (ours, theirs)
+  ]
+  for us, them, leaf in zip(*apart, exact, strict=True):
+    assert us <= 1.2 * them + 1e-5 * np.linalg.norm(leaf)
+
+
+@COMPILED
+def test_a_block_in_bfloat16_writes_no_map_as_floats():
+  """Nor reads one in a pass of its own, in either direction."""
+  norm = functools.partial(Norm, affine=True, dtype=jnp.bfloat16)
+  shortcut = functools.partial(Identity, 16, 1, norm, dtype=jnp.bfloat16)
+  layer = BasicBlock(16, shortcut, norm, dtype=jnp.bfloat16)
+  x = normal(0, 7, 9, 5, 16).astype(jnp.bfloat16)
+  params = layer.init(jax.random.key(0), x, True)
+
+  def run(params, x, g):
+    out, pull = jax.vjp(lambda *given: layer.apply(*given, True), params, x)
+    return out, pull(g)
+
+  text = jax.jit(run).lower(params, x, x).compile().as_text()
+  written = [
+    line
+    for computation in re.split(r'\n(?=\S)', text)
+    if not computation.startswith('%fused')
+    for line in computation.splitlines()
+    if re.match(r'.* = f32\[7,9,5,16\]', line)
+  ]
+  assert 'bf16[7,9,5,16]' in text and not written
 
 
 @COMPILED

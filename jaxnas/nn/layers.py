@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnas.nn import convolutions, maps, normalising, pooling, target
+from jaxnas.nn.cpu.native import normalising as native
 from jaxnas.nn.initial import constant, torch_uniform
 from jaxnas.nn.maps import Layout, Map
 from jaxnas.nn.residuals import keep
@@ -61,11 +62,13 @@ class Pointwise(nn.Module):
     shape = inputs, self.features
     return self.param('kernel', torch_uniform(inputs), shape)
 
-  def __call__(self, x: Map) -> Map:
+  def __call__(self, x: Map, dtype: Any = None) -> Map:
+    """`dtype`: of the computation, in place of the layer's."""
+    dtype = self.dtype if dtype is None else dtype
     kernel = self.weights(x.shape[self.layout.index('C')])
     y = convolutions.pointwise(
-      x.astype(self.dtype),
-      kernel.astype(self.dtype),
+      x.astype(dtype),
+      kernel.astype(dtype),
       stride=self.stride,
       layout=self.layout,
     )
@@ -193,6 +196,8 @@ class Norm(nn.Module):
 
   def __call__(self, x: Map, train: bool, activation: str | None = None) -> Map:
     """Normalises; `activation` names what follows, None for nothing."""
+    if self._takes_native(x, train, activation):
+      return self._native(x, activation)
     shape = x.shape
     x, scale, shift = self._scaling(x, train)
     if target.backend() != 'cpu':
@@ -208,6 +213,26 @@ class Norm(nn.Module):
     batch, *_, channels = x.shape
     return normalising.averaged(*self._scaling(x, train)).reshape(
       batch, channels
+    )
+
+  def _takes_native(self, x: Map, train: bool, activation: str | None) -> bool:
+    return (
+      self.layout == 'NHWC'
+      and self.groups == Groups()
+      and self.by_batch(train)
+      and x.dtype == self.dtype
+      and native.takes(x, activation)
+    )
+
+  def _native(self, x: Map, activation: str | None) -> Map:
+    channels = x.shape[-1]
+    affine, _ = self.terms(channels)
+    terms = affine or (jnp.ones(channels), jnp.zeros(channels))
+    statistics_2xC = keep(native.moments(x))
+    mean_C, var_C = statistics_2xC
+    self.remember(mean_C, var_C, x.size // channels)
+    return native.normalise(
+      x, jnp.stack(terms), statistics_2xC, activation, self.EPSILON
     )
 
   def _scaling(self, x: Map, train: bool) -> tuple[Array, Array, Array]:

@@ -3,7 +3,7 @@
 They run one by one, or together in C++ or kernels of ours where those serve.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -37,10 +37,10 @@ def run(layers: Middle, x: Map, train: bool) -> Map:
     if _takes_kernels(layers):
       return _by_kernels(layers, x)
     if _takes_native(layers, x):
-      x = _expanded(layers, x)
+      x = _expanded(layers, x, jnp.float32)
       out, statistics_4xC = native.middle(x, *_operands(layers, len(x)))
       _remember(layers, x, out, statistics_4xC)
-      return out
+      return out.astype(layers.after.dtype)
   x = _expanded(layers, x)
   if layers.before is not None:
     x = layers.before(x, train, layers.activation)
@@ -48,17 +48,22 @@ def run(layers: Middle, x: Map, train: bool) -> Map:
 
 
 def projected(layers: Middle, project: Pointwise, x: Map, train: bool) -> Map:
-  """Runs the layers and the pointwise convolution behind them."""
+  """Runs the layers and the pointwise convolution behind them.
+
+  In bfloat16 on a CPU the expanded map is float32: so are the products before
+  and behind it, which would be rounded only to be widened again.
+  """
   if not (
     _normalises_whole_batches(layers, train) and _takes_native(layers, x)
   ):
     return project(run(layers, x, train))
-  x = _expanded(layers, x)
+  x = _expanded(layers, x, jnp.float32)
   kernel_CxO = project.weights(len(x))
   y, statistics_4xC = native.projected(
     kernel_CxO, x, *_operands(layers, len(x))
   )
   _remember(layers, x, y, statistics_4xC)
+  y = y.astype(project.dtype)
   return keep(y, padded=False) if project.kept else y
 
 
@@ -75,8 +80,10 @@ def _by_kernels(layers: Middle, x: Map) -> Map:
   return out
 
 
-def _expanded(layers: Middle, x: Map) -> Map:
-  return x if layers.expanding is None else layers.expanding[0](x)
+def _expanded(layers: Middle, x: Map, dtype: Any = None) -> Map:
+  if layers.expanding is None:
+    return x if dtype is None else x.astype(dtype)
+  return layers.expanding[0](x, dtype)
 
 
 def _normalises_whole_batches(layers: Middle, train: bool) -> bool:
@@ -88,13 +95,12 @@ def _normalises_whole_batches(layers: Middle, train: bool) -> bool:
 
 
 def _takes_native(layers: Middle, x: Map) -> bool:
-  expanding, depthwise, after, activation = layers
-  if not (
-    depthwise.layout == 'CHWN' and depthwise.dtype == after.dtype == jnp.float32
-  ):
-    return False
-  channels = len(x) if expanding is None else expanding[0].features
-  return native.takes(x, depthwise.weights(channels), activation)
+  _, depthwise, after, activation = layers
+  return (
+    depthwise.layout == 'CHWN'
+    and x.dtype == depthwise.dtype == after.dtype
+    and native.takes(x, depthwise.kernel, activation)
+  )
 
 
 def _takes_kernels(layers: Middle) -> bool:

@@ -41,11 +41,16 @@ def formulations() -> dict[str, str]:
   return {source: formulation(source) for source in sorted(library.asked())}
 
 
+# What maps may hold in memory; all arithmetic is in float32.
+TYPES = jnp.float32, jnp.bfloat16
+
+
 def serves(source: str, *arrays: Array) -> bool:
   """Returns True where SOURCE.cc can serve these arrays; may build it first."""
   return (
     target.backend() == 'cpu'
-    and all(array.dtype == jnp.float32 for array in arrays)
+    and len({array.dtype for array in arrays}) == 1
+    and arrays[0].dtype in TYPES
     and not _off.get()
     and library.available(source)
   )
@@ -53,7 +58,7 @@ def serves(source: str, *arrays: Array) -> bool:
 
 def call(
   name: str,
-  shapes: Sequence[tuple[int, ...]],
+  results: Sequence[jax.ShapeDtypeStruct],
   *operands: Array,
   in_place: Mapping[int, int] | None = None,
   **attributes: Any,
@@ -62,7 +67,7 @@ def call(
 
   Args:
     name: of the function.
-    shapes: of its results, which are float32.
+    results: shapes and types of its results.
     operands: its arrays.
     in_place: number of an operand -> number of the result that is written over
       it.
@@ -70,7 +75,7 @@ def call(
   """
   function = jax.ffi.ffi_call(
     name,
-    [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
+    results,
     vmap_method='sequential',
     input_output_aliases=dict(in_place or {}),
   )

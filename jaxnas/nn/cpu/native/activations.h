@@ -5,7 +5,7 @@
 
 namespace jaxnas {
 
-constexpr int kReLU = 0, kReLU6 = 1, kHardSwish = 2;
+constexpr int kNone = -1, kReLU = 0, kReLU6 = 1, kHardSwish = 2;
 
 // Not-a-number stays so.
 template <typename V>
@@ -27,6 +27,7 @@ inline V ClippedSlope(V x, float top) {
 template <int Activation, typename V>
 inline V Activated(V x) {
   V zero = V{};
+  if constexpr (Activation == kNone) return x;
   if constexpr (Activation == kReLU) return x < zero ? zero : x;
   if constexpr (Activation == kReLU6) return Clipped(x, 6);
   return x * (Clipped(x + 3, 6) / 6);
@@ -35,6 +36,7 @@ inline V Activated(V x) {
 template <int Activation, typename V>
 inline V Slope(V x) {
   V zero = V{};
+  if constexpr (Activation == kNone) return zero + 1;
   if constexpr (Activation == kReLU) return x > zero ? zero + 1 : zero;
   if constexpr (Activation == kReLU6) return ClippedSlope(x, 6);
   return Clipped(x + 3, 6) / 6 + x * (ClippedSlope(x + 3, 6) / 6);

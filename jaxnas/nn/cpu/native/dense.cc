@@ -1,6 +1,8 @@
-// KxK convolution of NHWC maps with stride 1 and padding K / 2, in float32,
-// and the gradient of its kernel. Vectors hold output channels.
+// KxK convolution of NHWC maps with stride 1 and padding K / 2, and the gradient
+// of its kernel, which is float32 as all arithmetic is. Vectors hold output
+// channels.
 
+#include <type_traits>
 #include <vector>
 
 #include "vectors.h"
@@ -10,8 +12,8 @@ namespace ffi = xla::ffi;
 namespace jaxnas {
 namespace {
 
-using Map = ffi::Buffer<ffi::F32, 4>;
-using Result = ffi::ResultBuffer<ffi::F32, 4>;
+using Map = ffi::AnyBuffer;
+using Kernel = ffi::Buffer<ffi::F32, 4>;
 
 // Sums that fill the registers and hide how long an addition takes.
 constexpr int kSums = kLanes == 16 ? 16 : 8;
@@ -19,20 +21,58 @@ constexpr int kSums = kLanes == 16 ? 16 : 8;
 struct Shape {
   int64_t batch, height, width, inputs, outputs, k;
   int64_t pad() const { return k / 2; }
+  int64_t image() const { return height * width * inputs; }
+  int64_t result() const { return height * width * outputs; }
   int64_t padded_width() const { return width + 2 * pad(); }
   int64_t padded_row() const { return padded_width() * inputs; }
   int64_t padded_image() const { return (height + 2 * pad()) * padded_row(); }
 };
 
+// Floats of this thread, until it asks for the next.
+float* Scratch(int64_t count) {
+  thread_local std::vector<float> scratch;
+  scratch.resize(count);
+  return scratch.data();
+}
+
+// Calls work(the map as floats).
+template <typename Work>
+void Widened(const float* x, int64_t, const Work& work) {
+  work(x);
+}
+
+template <typename Work>
+void Widened(const Bfloat16* x, int64_t count, const Work& work) {
+  float* widened = Scratch(count);
+  Copy(x, count, widened);
+  work(widened);
+}
+
+// Has work(floats) write a map.
+template <typename Work>
+void Narrowed(float* x, int64_t, const Work& work) {
+  work(x);
+}
+
+template <typename Work>
+void Narrowed(Bfloat16* x, int64_t count, const Work& work) {
+  float* whole = Scratch(count);
+  work(whole);
+  Copy(whole, count, x);
+}
+
 // An image with zeros around it, this thread's until it asks for the next.
-const float* Padded(const Shape& s, const float* x) {
-  if (s.pad() == 0) return x;
+template <typename T>
+const float* Padded(const Shape& s, const T* x) {
+  if (s.pad() == 0 && std::is_same_v<T, float>) {
+    return reinterpret_cast<const float*>(x);
+  }
   thread_local std::vector<float> padded;
   padded.assign(s.padded_image(), 0.0f);
   float* first = padded.data() + s.pad() * (s.padded_row() + s.inputs);
   for (int64_t h = 0; h < s.height; ++h) {
-    std::copy_n(x + h * s.width * s.inputs, s.width * s.inputs,
-                first + h * s.padded_row());
+    Copy(x + h * s.width * s.inputs, s.width * s.inputs,
+         first + h * s.padded_row());
   }
   return padded.data();
 }
@@ -180,36 +220,47 @@ ffi::Error Check(const Shape& s) {
   return ffi::Error::Success();
 }
 
-ffi::Error Convolve(ffi::ThreadPool pool, Map x, Map kernel, Result out) {
+ffi::Error Convolve(ffi::ThreadPool pool, Map x, Kernel kernel,
+                    ffi::Result<Map> out) {
   auto in = x.dimensions(), taps = kernel.dimensions();
   Shape s{in[0], in[1], in[2], in[3], taps[3], taps[0]};
   if (ffi::Error error = Check(s); error.failure()) return error;
-  const float* from = x.typed_data();
   const float* weights = kernel.typed_data();
-  float* to = out->typed_data();
   ImageWork convolve =
       FillsPairs(s) ? Convolver<2>(s.inputs) : Convolver<1>(s.inputs);
-  ForEach(pool, s.batch, [&](int64_t n) {
-    convolve(s, Padded(s, from + n * s.height * s.width * s.inputs), weights,
-             to + n * s.height * s.width * s.outputs);
+  return ByType(x, [&](auto type) {
+    using T = decltype(type);
+    const T* from = From<T>(x);
+    T* to = To<T>(out);
+    ForEach(pool, s.batch, [&](int64_t n) {
+      const float* image = Padded(s, from + n * s.image());
+      Narrowed(to + n * s.result(), s.result(), [&](float* result) {
+        convolve(s, image, weights, result);
+      });
+    });
+    return ffi::Error::Success();
   });
-  return ffi::Error::Success();
 }
 
-ffi::Error KernelGradient(ffi::ThreadPool pool, Map x, Map g, Result out) {
+ffi::Error KernelGradient(ffi::ThreadPool pool, Map x, Map g,
+                          ffi::Result<Kernel> out) {
   auto in = x.dimensions(), taps = out->dimensions();
   Shape s{in[0], in[1], in[2], in[3], taps[3], taps[0]};
   if (ffi::Error error = Check(s); error.failure()) return error;
-  const float* from = x.typed_data();
-  const float* gradient = g.typed_data();
   float* to = out->typed_data();
   int64_t size = s.k * s.k * s.inputs * s.outputs;
   ImageWork add = FillsPairs(s) ? AddImage<2> : AddImage<1>;
-  SumInParts(pool, s.batch, size, to, [&](int64_t n, float* into) {
-    add(s, Padded(s, from + n * s.height * s.width * s.inputs),
-        gradient + n * s.height * s.width * s.outputs, into);
+  return ByType(x, [&](auto type) {
+    using T = decltype(type);
+    const T *from = From<T>(x), *gradient = From<T>(g);
+    SumInParts(pool, s.batch, size, to, [&](int64_t n, float* into) {
+      const float* image = Padded(s, from + n * s.image());
+      Widened(gradient + n * s.result(), s.result(), [&](const float* g) {
+        add(s, image, g, into);
+      });
+    });
+    return ffi::Error::Success();
   });
-  return ffi::Error::Success();
 }
 
 }  // namespace
@@ -219,7 +270,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_convolve, jaxnas::Convolve,
                               ffi::Ffi::Bind()
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<jaxnas::Map>()
-                                  .Arg<jaxnas::Map>()
+                                  .Arg<jaxnas::Kernel>()
                                   .Ret<jaxnas::Map>());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_kernel_gradient, jaxnas::KernelGradient,
@@ -227,4 +278,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_kernel_gradient, jaxnas::KernelGradient,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<jaxnas::Map>()
                                   .Arg<jaxnas::Map>()
-                                  .Ret<jaxnas::Map>());
+                                  .Ret<jaxnas::Kernel>());

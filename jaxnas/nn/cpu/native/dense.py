@@ -27,16 +27,22 @@ def takes(x: Map, kernel: Map, stride: int) -> bool:
   )
 
 
-@jax.custom_vjp
 def convolve(x_NHWC: Map, kernel_KxKxIxO: Map) -> Map:
-  """KxK convolution of stride 1 with padding K // 2, where `takes` says so."""
-  shape = *x_NHWC.shape[:3], kernel_KxKxIxO.shape[3]
-  (out,) = native.call('jaxnas_convolve', [shape], x_NHWC, kernel_KxKxIxO)
-  return out
+  """KxK convolution of stride 1 with padding K // 2, where `takes` says so.
+
+  Maps are what they are in memory; products and sums are float32.
+  """
+  return _convolve(x_NHWC, kernel_KxKxIxO.astype(jnp.float32))
+
+
+@jax.custom_vjp
+def _convolve(x: Map, kernel: Map) -> Map:
+  out = jax.ShapeDtypeStruct((*x.shape[:3], kernel.shape[3]), x.dtype)
+  return native.call('jaxnas_convolve', [out], x, kernel)[0]
 
 
 def _forward(x, kernel):
-  return convolve(x, kernel), (x, kernel)
+  return _convolve(x, kernel), (x, kernel)
 
 
 def _backward(saved, g):
@@ -48,8 +54,9 @@ def _backward(saved, g):
     jnp.swapaxes(kernel[::-1, ::-1], 2, 3),
     [(0, 0), (0, 0), (0, 0), (0, -inputs % CHANNELS)],
   )
-  dx = convolve(g, transposed)[..., :inputs]
-  return dx, *native.call('jaxnas_kernel_gradient', [kernel.shape], x, g)
+  dx = _convolve(g, transposed)[..., :inputs]
+  of_kernel = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
+  return dx, *native.call('jaxnas_kernel_gradient', [of_kernel], x, g)
 
 
-convolve.defvjp(_forward, _backward)
+_convolve.defvjp(_forward, _backward)

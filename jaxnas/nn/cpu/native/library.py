@@ -26,6 +26,11 @@ FOLDER = Path(__file__).parent
 TARGETS = {
   'dense': ('jaxnas_convolve', 'jaxnas_kernel_gradient'),
   'middle': ('jaxnas_middle', 'jaxnas_middle_gradient'),
+  'normalising': (
+    'jaxnas_moments',
+    'jaxnas_normalise',
+    'jaxnas_normalise_gradient',
+  ),
   'relayout': ('jaxnas_relayout',),
   'unwritten': ('jaxnas_extend',),
 }

@@ -3,7 +3,8 @@
 It normalises by the batch's statistics, activates, convolves each channel
 alone, normalises and activates. Channels do not depend on each other, so that
 one stays in a core's cache from beginning to end, where XLA reads and writes
-the map from memory a dozen times.
+the map from memory a dozen times. All arrays are float32; those of bfloat16 are
+widened first.
 """
 
 from typing import Any, NamedTuple
@@ -38,12 +39,12 @@ class Options(NamedTuple):
   epsilon: float
 
 
-def takes(x: Map, kernel: Array, activation: str) -> bool:
+def takes(x: Map, kernel: int, activation: str) -> bool:
   """Returns True where `middle` and `projected` can do this block."""
   return (
-    len(kernel) in KERNELS
+    kernel in KERNELS
     and activation in ACTIVATIONS
-    and native.serves('middle', x, kernel)
+    and native.serves('middle', x)
   )
 
 
@@ -120,24 +121,23 @@ def _result(
 ) -> tuple[Map, Terms]:
   channels, *sides, batch = x.shape
   outs = [(side - 1) // options.stride + 1 for side in sides]
-  shapes = (channels, *outs, batch), (4, channels)
-  return _call('jaxnas_middle', shapes, (x, kernel, terms), options)
+  out = jax.ShapeDtypeStruct((channels, *outs, batch), x.dtype)
+  return _call('jaxnas_middle', (out, terms), (x, kernel, terms), options)
 
 
 def _gradients(
   x: Map, kernel: Array, terms: Terms, g: Map, options: Options
 ) -> tuple[Map, Array, Terms, Map]:
   """Returns gradients of x, kernel and terms, and the result of `_result`."""
-  shapes = x.shape, kernel.shape, terms.shape, g.shape
   operands = x, kernel, terms, g
   return _call(
-    'jaxnas_middle_gradient', shapes, operands, options, in_place={3: 3}
+    'jaxnas_middle_gradient', operands, operands, options, in_place={3: 3}
   )
 
 
 def _call(
   name: str,
-  shapes: tuple[tuple[int, ...], ...],
+  like: tuple[Any, ...],
   operands: tuple[Array, ...],
   options: Options,
   **given: Any,
@@ -145,7 +145,7 @@ def _call(
   return tuple(
     native.call(
       name,
-      shapes,
+      [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in like],
       *operands,
       stride=np.int64(options.stride),
       activation=np.int64(ACTIVATIONS.index(options.activation)),

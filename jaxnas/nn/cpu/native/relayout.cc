@@ -7,26 +7,31 @@ namespace ffi = xla::ffi;
 namespace jaxnas {
 namespace {
 
-using Map = ffi::Buffer<ffi::F32, 4>;
+using Map = ffi::AnyBuffer;
 
 ffi::Error Relayout(ffi::ThreadPool pool, Map x, ffi::Result<Map> out) {
   auto in = x.dimensions();
   int64_t first = in[0], places = in[1] * in[2], last = in[3];
-  const float* from = x.typed_data();
-  float* to = out->typed_data();
-  // Places of a task lie together, so that whole cache lines move.
-  constexpr int64_t kPlaces = 8;
-  ForEach(pool, (places + kPlaces - 1) / kPlaces, [&](int64_t task) {
-    int64_t end = std::min(places, (task + 1) * kPlaces);
-    for (int64_t place = task * kPlaces; place < end; ++place) {
-      for (int64_t l = 0; l < last; ++l) {
-        const float* column = from + place * last + l;
-        float* row = to + (l * places + place) * first;
-        for (int64_t f = 0; f < first; ++f) row[f] = column[f * places * last];
+  return ByType(x, [&](auto type) {
+    using T = decltype(type);
+    const T* from = From<T>(x);
+    T* to = To<T>(out);
+    // Places of a task lie together, so that whole cache lines move.
+    constexpr int64_t kPlaces = 8;
+    ForEach(pool, (places + kPlaces - 1) / kPlaces, [&](int64_t task) {
+      int64_t end = std::min(places, (task + 1) * kPlaces);
+      for (int64_t place = task * kPlaces; place < end; ++place) {
+        for (int64_t l = 0; l < last; ++l) {
+          const T* column = from + place * last + l;
+          T* row = to + (l * places + place) * first;
+          for (int64_t f = 0; f < first; ++f) {
+            row[f] = column[f * places * last];
+          }
+        }
       }
-    }
+    });
+    return ffi::Error::Success();
   });
-  return ffi::Error::Success();
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Memory that nothing is written to but at its beginning, in float32.
+// Memory that nothing is written to but at its beginning.
 
 #include "vectors.h"
 
@@ -7,17 +7,17 @@ namespace ffi = xla::ffi;
 namespace jaxnas {
 namespace {
 
-using Flat = ffi::Buffer<ffi::F32, 1>;
+using Flat = ffi::AnyBuffer;
 
 ffi::Error Extend(ffi::ThreadPool pool, Flat x, ffi::Result<Flat> out,
                   int64_t) {
-  int64_t count = x.element_count();
-  if (count > int64_t(out->element_count())) {
+  int64_t count = x.size_bytes();
+  if (count > int64_t(out->size_bytes())) {
     return ffi::Error::InvalidArgument("what is extended must fit");
   }
-  constexpr int64_t kPiece = 1 << 16;
-  const float* from = x.typed_data();
-  float* to = out->typed_data();
+  constexpr int64_t kPiece = 1 << 18;
+  const char* from = From<char>(x);
+  char* to = To<char>(out);
   ForEach(pool, (count + kPiece - 1) / kPiece, [&](int64_t piece) {
     int64_t first = piece * kPiece;
     std::copy_n(from + first, std::min(kPiece, count - first), to + first);

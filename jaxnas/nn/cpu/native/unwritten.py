@@ -1,5 +1,6 @@
 """Flat arrays that are written at their beginning only, in C++."""
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -18,5 +19,5 @@ def extend(
 
   XLA merges calls with the same x, size and number.
   """
-  (out,) = native.call('jaxnas_extend', [(size,)], x_N, number=np.int64(number))
-  return out
+  out = jax.ShapeDtypeStruct((size,), x_N.dtype)
+  return native.call('jaxnas_extend', [out], x_N, number=np.int64(number))[0]

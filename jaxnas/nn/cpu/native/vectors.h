@@ -1,4 +1,5 @@
-// What the functions share: vectors of floats, and all threads of the host.
+// What the functions share: vectors of floats, maps in memory as floats or
+// bfloat16, and all threads of the host.
 
 #ifndef JAXNAS_VECTORS_H_
 #define JAXNAS_VECTORS_H_
@@ -10,6 +11,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <vector>
 
 #include "xla/ffi/api/ffi.h"
@@ -37,6 +39,81 @@ inline V Load(const float* from) {
 template <typename V>
 inline void Store(float* to, V value) {
   std::memcpy(to, &value, sizeof(value));
+}
+
+// The first half of a float. Maps may lie in memory as such; all arithmetic is
+// that of floats.
+struct Bfloat16 {
+  uint16_t bits;
+};
+
+// Bits of floats, and of as many halves.
+struct BitsOfVector {
+  typedef uint32_t Whole __attribute__((vector_size(kLanes * 4)));
+  typedef uint16_t Half __attribute__((vector_size(kLanes * 2)));
+  static Whole Widen(Half x) { return __builtin_convertvector(x, Whole); }
+  static Half Narrow(Whole x) { return __builtin_convertvector(x, Half); }
+};
+
+struct BitsOfQuad {
+  typedef uint32_t Whole __attribute__((vector_size(16)));
+  typedef uint16_t Half __attribute__((vector_size(8)));
+  static Whole Widen(Half x) { return __builtin_convertvector(x, Whole); }
+  static Half Narrow(Whole x) { return __builtin_convertvector(x, Half); }
+};
+
+struct BitsOfOne {
+  using Whole = uint32_t;
+  using Half = uint16_t;
+  static Whole Widen(Half x) { return x; }
+  static Half Narrow(Whole x) { return x; }
+};
+
+template <typename V>
+using BitsOf = std::conditional_t<
+    sizeof(V) == sizeof(Vector), BitsOfVector,
+    std::conditional_t<sizeof(V) == sizeof(Quad), BitsOfQuad, BitsOfOne>>;
+
+template <typename V = Vector>
+inline V Load(const Bfloat16* from) {
+  typename BitsOf<V>::Half half;
+  std::memcpy(&half, from, sizeof(half));
+  typename BitsOf<V>::Whole whole = BitsOf<V>::Widen(half) << 16;
+  V value;
+  std::memcpy(&value, &whole, sizeof(value));
+  return value;
+}
+
+// Rounds to the nearest, ties to even; not-a-number stays so.
+template <typename V>
+inline void Store(Bfloat16* to, V value) {
+  typename BitsOf<V>::Whole whole;
+  std::memcpy(&whole, &value, sizeof(whole));
+  auto rounded = whole + 0x7fff + ((whole >> 16) & 1);
+  whole = value == value ? rounded : whole | 0x400000;
+  auto half = BitsOf<V>::Narrow(whole >> 16);
+  std::memcpy(to, &half, sizeof(half));
+}
+
+// Returns work(T{}) with what a map holds, or says what there is not.
+template <typename Work>
+inline xla::ffi::Error ByType(const xla::ffi::AnyBuffer& map,
+                              const Work& work) {
+  switch (map.element_type()) {
+    case xla::ffi::F32: return work(float{});
+    case xla::ffi::BF16: return work(Bfloat16{});
+    default: return xla::ffi::Error::InvalidArgument("maps are F32 or BF16");
+  }
+}
+
+template <typename T>
+inline const T* From(const xla::ffi::AnyBuffer& map) {
+  return static_cast<const T*>(map.untyped_data());
+}
+
+template <typename T>
+inline T* To(xla::ffi::Result<xla::ffi::AnyBuffer>& map) {
+  return static_cast<T*>(map->untyped_data());
 }
 
 // Calls work(index, V{}) until all of `count` floats are done: by vectors,
@@ -75,9 +152,17 @@ struct Sums {
   }
 };
 
+// to[i] = from[i].
+template <typename From, typename To>
+void Copy(const From* from, int64_t count, To* to) {
+  ByVectors(count, [&](int64_t i, auto v) {
+    Store(to + i, Load<decltype(v)>(from + i));
+  });
+}
+
 // The sum of value(x[i]).
-template <typename Value>
-float Sum(const float* x, int64_t count, const Value& value) {
+template <typename T, typename Value>
+float Sum(const T* x, int64_t count, const Value& value) {
   // Four sums, as each addition waits for the one before it.
   Sums sums[4];
   int64_t i = 0;
