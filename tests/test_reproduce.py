@@ -43,7 +43,7 @@ from jaxnas.reproduce import (
 )
 from jaxnas.reproduce.__main__ import main
 from jaxnas.reproduce.item import Finished, Item, Request
-from jaxnas.reproduce.items import imagenet, table4, table6
+from jaxnas.reproduce.items import imagenet, length, table4, table6
 from jaxnas.reproduce.metrics import Metric
 from jaxnas.runtime import environment, files
 from jaxnas.runtime.preemption import Preemption
@@ -517,6 +517,18 @@ def test_what_is_kept_answers_later_questions(untrained, small, tmp_path):
     store.read_arrays(
       store.read([tmp_path / 'results'])[jobs.key(untrained[0][0])]
     )
+
+
+@pytest.mark.parametrize(
+  'counts, said',
+  [
+    ([1], 'one seed'),
+    ([12], 'mean of 12 seeds'),
+    ([1, 12], 'mean of 1 to 12 seeds'),
+  ],
+)
+def test_a_picture_says_of_how_many_seeds_it_is(counts, said):
+  assert length.mean_over(counts) == said
 
 
 def test_points_over_the_length_of_training(untrained, small, tmp_path):

@@ -189,8 +189,9 @@ def of_space(
 ) -> list[charts.Figure]:
   """Draws the curves of one space, a line for each training."""
   trained = [*dict.fromkeys(point.names[-1] for point, _ in measured)]
+  counts = sorted({found.tau.n for _, found in measured})
   kinds = [
-    ('tau', "Kendall's tau, mean of the seeds", lambda s: s.tau),
+    ('tau', f"Kendall's tau, {mean_over(counts)}", lambda s: s.tau),
     ('mean-score', "Kendall's tau of the mean score", lambda s: s.of_mean),
     ('density', "Spearman's rho of score and density", lambda s: s.follows),
   ]
@@ -215,6 +216,14 @@ def of_space(
     )
     for name, ylabel, read in kinds
   ]
+
+
+def mean_over(counts: Sequence[int]) -> str:
+  """Says of how many seeds points are the mean, from the least to the most."""
+  least, most = counts[0], counts[-1]
+  if most == 1:
+    return 'one seed'
+  return f'mean of {most if least == most else f"{least} to {most}"} seeds'
 
 
 def line(
