@@ -128,8 +128,8 @@ FULL = jax.errors.JaxRuntimeError(
 )
 # A command, what finds no memory, and the fields that its line names.
 NO_MEMORY = [
-  ('train', 'training.loop.fit', 'data.batch_size or sampler.paths'),
-  ('retrain', 'training.loop.fit', 'data.batch_size'),
+  ('train', 'training.loop.turns', 'data.batch_size or sampler.paths'),
+  ('retrain', 'training.loop.turns', 'data.batch_size'),
   ('rank', 'supernets.evaluation.right', 'ranking.batch_size'),
   ('search', 'supernets.evaluation.right', 'ranking.batch_size'),
   slow(
