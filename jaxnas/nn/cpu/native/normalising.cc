@@ -1,11 +1,12 @@
 // Normalisation of NHWC maps by statistics of the batch, and activation; and the
 // gradient of both. All arithmetic is in float32. Vectors hold channels.
 
+#include <cmath>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "activations.h"
-#include "norm.h"
 #include "vectors.h"
 
 namespace ffi = xla::ffi;

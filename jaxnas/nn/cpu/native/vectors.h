@@ -161,8 +161,8 @@ void Copy(const From* from, int64_t count, To* to) {
 }
 
 // The sum of value(x[i]).
-template <typename T, typename Value>
-float Sum(const T* x, int64_t count, const Value& value) {
+template <typename Value>
+float Sum(const float* x, int64_t count, const Value& value) {
   // Four sums, as each addition waits for the one before it.
   Sums sums[4];
   int64_t i = 0;
