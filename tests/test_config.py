@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import jaxnas
 from jaxnas import config, density, spaces
 from jaxnas.config import Config, types, validation
 from jaxnas.config.flags import parse
 from jaxnas.experiment import densities
+from jaxnas.many import values
 from jaxnas.train import Train
 
 CONFIGS = sorted((Path(__file__).parent.parent / 'configs').glob('*.py'))
@@ -254,10 +256,31 @@ def test_a_file_of_densities_is_what_it_holds(tmp_path):
   assert kept == a
   with pytest.raises(ValueError, match='another density than when the run'):
     densities.of_file(kept.density, spaces.get('digits'))
-  moved = validation.without_replaced(kept, ['density.file'])
+  moved = validation.without_replaced(kept, {'density.file': 'b'})
   moved = types.replaced(moved, {'density': {'file': str(tmp_path / 'b')}})
   assert not config.differences(moved, b)
   assert densities.of_file(moved.density, spaces.get('digits')).alpha_A[-1] == 2
+
+
+def test_a_file_of_densities_is_taken_back_by_none(tmp_path):
+  (tmp_path / 'd.npz').write_bytes(b'x')
+  file = tmp_path / 'own.py'
+  file.write_text(
+    'from jaxnas.config import Config, Debias, Density\n'
+    'def get_config():\n'
+    f'  return Config(density=Density(file={str(tmp_path / "d.npz")!r}),\n'
+    '                debias=Debias(temperature=2.0))\n'
+  )
+  assert config.load(str(file)).density.file_digest
+  off = ['--density.file', 'None', '--density.batch_size', '50']
+  by_flags = parse(Train, ['--config', str(file), *off]).experiment
+  wanted = {'file': None, 'batch_size': 50}
+  from_python = jaxnas.load_config(file, density=wanted)
+  swept, _ = values.combined(
+    config.load(str(file)), ['density.file=None', 'density.batch_size=50']
+  )
+  for made in (by_flags, from_python, *swept.values()):
+    assert made.density == config.Density(batch_size=50)
 
 
 def test_a_saved_config_with_unknown_fields_is_refused():

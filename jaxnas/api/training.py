@@ -26,11 +26,10 @@ def load_config(name: str | Path, **fields: Any) -> Config:
   1
   """
   changed = {
-    f'{section}.{field}'
+    f'{section}.{field}': value
     for section, values in fields.items()
     if isinstance(values, dict)
     for field, value in values.items()
-    if value is not None
   }
   loaded = validation.without_replaced(config.load(str(name)), changed)
   given = types.replaced(loaded, fields)

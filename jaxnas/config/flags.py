@@ -293,8 +293,10 @@ def _drop_replaced(config: Config, argv: Sequence[str]) -> Config:
   """Returns the config without what a flag on the command line replaces."""
   words = [word for arg in argv for word in arg.split('=', 1)]
   given = {
-    name.removeprefix('--').replace('-', '_')
+    name.removeprefix('--').replace('-', '_'): None
+    if value == 'None'
+    else value
     for name, value in itertools.pairwise(words)
-    if name.startswith('--') and value != 'None'
+    if name.startswith('--')
   }
   return validation.without_replaced(config, given)

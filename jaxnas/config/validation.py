@@ -5,7 +5,7 @@ the rules that need several fields.
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from annotated_types import Interval
@@ -193,26 +193,28 @@ def check_alternatives(flat: dict) -> None:
       )
 
 
-def without_replaced(config: Config, given: Collection[str]) -> Config:
+def without_replaced(config: Config, values: Mapping[str, Any]) -> Config:
   """Returns the config without what fields that are given now replace.
 
   Args:
     config: the values so far.
-    given: 'section.field' of those that get a value.
+    values: what is given, by 'section.field'; None replaces nothing.
   """
+  given = {name for name, value in values.items() if value is not None}
   for section, names in ALTERNATIVES:
     if any(f'{section}.{field}' in given for field in names):
       dropped: dict[str, Any] = {
         field: None for field in names if f'{section}.{field}' not in given
       }
-      values = dataclasses.replace(getattr(config, section), **dropped)
-      config = dataclasses.replace(config, **{section: values})
-  if 'density.file' in given:
-    values = dataclasses.replace(config.density, file=None, file_digest=None)
-    if 'density.log_epochs' not in given:
+      left = dataclasses.replace(getattr(config, section), **dropped)
+      config = dataclasses.replace(config, **{section: left})
+  if 'density.file' in values:
+    # The digest is of the file that the config named.
+    left = dataclasses.replace(config.density, file=None, file_digest=None)
+    if 'density.file' in given and 'density.log_epochs' not in given:
       # It replaces the file's estimate, however that would have been made.
-      values = Density(scale=config.density.scale)
-    config = dataclasses.replace(config, density=values)
+      left = Density(scale=config.density.scale)
+    config = dataclasses.replace(config, density=left)
   return config
 
 

@@ -111,9 +111,8 @@ def _value(base: Config, name: str, word: str) -> Any:
 def _with(base: Config, values: dict[str, Any], label: str) -> Config:
   """Returns the config with other values. Raises ValueError, with the label."""
   try:
-    given = {name for name, value in values.items() if value is not None}
     made = types.replaced(
-      validation.without_replaced(base, given), _nested(values)
+      validation.without_replaced(base, values), _nested(values)
     )
     validation.validate(made)
   except ValueError as error:
