@@ -348,6 +348,13 @@ def gone(name):
   return lambda root: shutil.rmtree(root / 'run' / name)
 
 
+def rewritten(owner):
+  """Makes the run a folder that this command might have begun."""
+  if owner == 'train':
+    return lambda root: None
+  return together(gone('checkpoints'), put(f'run/{owner}.json', '{}'))
+
+
 def kept(**changes):
   """A search.json with other fields."""
   return {
@@ -399,6 +406,33 @@ FINISHED = [
          'give a run of jaxnas.train', id='a comparison'),
   of_run(put('run/retrain.json', '{}'), 'search', '', 'jaxnas.retrain',
          'give a run of jaxnas.train', id='a retrained run'),
+  # What several commands write is no run, and not what another one goes on
+  # with.
+  *(
+    row(together(rewritten(owner), put('run/uniform/seed_0/checkpoints/1', '')),
+        command, words, f'{{tmp}}/run was written by jaxnas.{owner}: ',
+        'such as are in it: {tmp}/run/uniform/seed_0.',
+        id=f'{command} of {owner}')
+    for owner in ('compare', 'sweep')
+    for command, words in (
+      ('rank', '--run {tmp}/run'),
+      ('export', '--run {tmp}/run --arch best'),
+      ('retrain', '--run {tmp}/run --arch best'),
+      ('calibrate', '--run {tmp}/run --suggest 2'),
+      ('report', '{tmp}/run'),
+    )
+  ),
+  *(
+    row(rewritten(owner), command, f'--workdir {{tmp}}/run --resume {words}',
+        f'{{tmp}}/run was written by jaxnas.{owner}, and jaxnas.{command}',
+        'choose another --workdir', id=f'{command} --resume of {owner}')
+    for command, words in (
+      ('train', ''), ('compare', '--samplers uniform'),
+      ('sweep', '--set seed=0'), ('retrain', '--arch 0120'),
+    )
+    for owner in ('train', 'compare', 'sweep', 'retrain')
+    if owner != command
+  ),
   *(
     of_run(lambda root: None, command, '--workdir {tmp}/run', '{tmp}/run holds',
            'choose another --workdir', id=f'{command} over a run')

@@ -177,7 +177,7 @@ def test_densities_are_correlated_with_what_is_ranked(debiased, small_space):
   assert agreement.marks[0].y_N[-1] == pytest.approx(1)
 
 
-def test_a_page_is_silent_about_what_a_run_does_not_have(copy):
+def test_a_page_is_silent_about_what_a_run_does_not_have(copy, capsys):
   for name in (
     'metrics.jsonl', 'correlation.json', 'predictions.npz', 'table.json',
     'density.npz', 'density_log.npz', 'samples.npz', 'environment.json',
@@ -185,7 +185,10 @@ def test_a_page_is_silent_about_what_a_run_does_not_have(copy):
   ):  # fmt: skip
     (copy / name).unlink()
   shutil.rmtree(copy / 'undebiased')
-  assert page.write([copy], copy / 'report.html') == []
+  assert main([str(copy)]) == 0
+  assert capsys.readouterr().out == (
+    f'{copy / "report.html"}: no figure, since the page found nothing to draw\n'
+  )
   text = Elements((copy / 'report.html').read_text('utf-8')).text
   assert 'Nothing is ranked yet.' in text and 'Chosen by' not in text
   assert 'is not there' not in text and 'Left out' not in text
@@ -208,7 +211,7 @@ def test_a_page_is_silent_about_what_a_run_does_not_have(copy):
   ],
 )
 def test_a_broken_file_costs_no_more_than_what_it_holds(
-  copy, name, content, monkeypatch
+  copy, name, content, monkeypatch, capsys
 ):
   (copy / name).write_text(content)
   monkeypatch.setattr(svg, 'save', lambda figure, folder: ([], ''))
@@ -216,6 +219,9 @@ def test_a_broken_file_costs_no_more_than_what_it_holds(
   text = Elements((copy / 'report.html').read_text('utf-8')).text
   assert 'cannot be' in text or 'has rows that are damaged' in text
   assert 'undebiased' in text
+  (line,) = capsys.readouterr().out.splitlines()
+  says = f'warning: the page is without {name} of debiased, which '
+  assert line.startswith(says)
 
 
 def test_everything_that_comes_from_files_is_escaped(copy, monkeypatch):

@@ -46,7 +46,7 @@ def open_run(workdir: Path | str) -> 'Run':
   """
   folder = Path(paths.expanded(str(workdir)))
   config = run_folder.read_config(folder)
-  trained.check_command(folder)
+  run_folder.check_command(folder)
   return Run(folder, config)
 
 

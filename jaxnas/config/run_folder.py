@@ -90,6 +90,17 @@ WRITES = {
   ),
 }
 
+# What says whose a folder with a config.json is, where several commands may
+# write one; of training it is what no other command begins with.
+MARKS = {
+  'compare': ('compare.json',),
+  'sweep': ('sweep.json',),
+  'retrain': ('retrain.json',),
+  'train': ('environment.json', 'metrics.jsonl', 'checkpoints'),
+}
+# Runs within the folder of another command that an error names.
+NAMED = 3
+
 
 def claim(config_file: str) -> Path:
   """Makes a new folder under runs/, named by the file and the time.
@@ -140,10 +151,15 @@ def open_run(
     overwrite: files that another command wrote may be replaced.
 
   Raises ValueError where a run would be overwritten, where the experiment to
-  resume is another one, or where another process is at it.
+  resume is another one or another command's, or where another process is at it.
   """
   make_workdir(workdir, command, run=run, overwrite=overwrite)
   existing = (workdir / 'config.json').exists()
+  if existing and (other := written_by(workdir)) not in (None, command):
+    raise ValueError(
+      f'{workdir} was written by jaxnas.{other}, and jaxnas.{command} would '
+      'write among that: choose another --workdir.'
+    )
   if existing and not resume:
     raise ValueError(
       f'{workdir} holds a run already: add --resume to go on with it, or '
@@ -194,6 +210,31 @@ def make_workdir(
     raise _unmade(workdir, error) from error
   lock.keep(workdir)
   places.clean(workdir)
+
+
+def written_by(folder: Path) -> str | None:
+  """Returns the command, of `MARKS`, whose folder this is; None where nothing
+  tells."""
+  for command, names in MARKS.items():
+    if any(os.path.lexists(folder / name) for name in names):
+      return command
+  return None
+
+
+def check_command(run: Path) -> None:
+  """Raises ValueError where another command than training wrote the folder."""
+  other = written_by(run)
+  if other in (None, 'train'):
+    return
+  within = sorted(
+    {file.parent for file in run.rglob('checkpoints') if file.is_dir()} - {run}
+  )
+  shown = ', '.join(str(folder) for folder in within[:NAMED])
+  rest = f' and {len(within) - NAMED} more' if len(within) > NAMED else ''
+  raise ValueError(
+    f'{run} was written by jaxnas.{other}: give a run of jaxnas.train'
+    + (f', such as are in it: {shown}{rest}.' if shown else '.')
+  )
 
 
 def read_config(workdir: Path) -> Config:

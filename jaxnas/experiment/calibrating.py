@@ -37,8 +37,10 @@ class Ranked(NamedTuple):
 def read(run: Path, config: Config) -> Ranked:
   """Reads what a run has ranked, and its densities where it has them.
 
-  Raises FileNotFoundError where it has ranked nothing, or Damaged.
+  Raises FileNotFoundError where it has ranked nothing, ValueError where the
+  folder is none of training, or Damaged.
   """
+  run_folder.check_command(run)
   space = contents.space_of(run, config)
   file, facts = run / 'predictions.npz', {'config': digest(config)}
   if not file.exists():

@@ -53,9 +53,10 @@ def best_arch(run: Path) -> str:
   by the mean of its ensemble, and by the whole of `ranking.combine`, where the
   run has those.
 
-  Raises FileNotFoundError where there is neither, and Damaged where it was
-  found in another run.
+  Raises FileNotFoundError where there is neither, ValueError where the folder
+  is none of training, and Damaged where it was found in another run.
   """
+  run_folder.check_command(run)
   for file, key in (
     ('search/best.json', 'arch'),
     (ENSEMBLE, 'best_arch'),
@@ -75,22 +76,13 @@ def best_arch(run: Path) -> str:
   )
 
 
-def check_command(run: Path) -> None:
-  """Raises ValueError where another command wrote the folder."""
-  for command in ('retrain', 'compare'):
-    if (run / f'{command}.json').exists():
-      raise ValueError(
-        f'{run} was written by jaxnas.{command}: give a run of jaxnas.train.'
-      )
-
-
 def newest(experiment: Experiment, run: Path) -> TrainState:
   """Returns the state of the newest good checkpoint.
 
   Raises FileNotFoundError where there is none, ValueError where all are
   damaged, another command wrote the folder or the images are others.
   """
-  check_command(run)
+  run_folder.check_command(run)
   contents.check(run, experiment.images)
   folder = run / 'checkpoints'
   if folder.is_dir():

@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     page.check_out(out, args.runs, overwrite=args.overwrite)
     files = page.write(args.runs, out, title=args.title)
   drawn = len({file.stem for file in files})
+  if not drawn:
+    print(f'{out}: no figure, since the page found nothing to draw')
+    return 0
   print(
     f'{out}: {words.counted(drawn, "figure")}, also as PNG and SVG in '
     f'{out.with_suffix("")}/'

@@ -75,12 +75,13 @@ class Run:
 def read(folders: Sequence[Path]) -> list[Run]:
   """Reads runs, and behind each the undebiased twin that it has.
 
-  Raises ValueError or FileNotFoundError where a folder holds no run, and
-  ValueError where there are more than `MOST`.
+  Raises ValueError or FileNotFoundError where a folder holds no run of
+  training, and ValueError where there are more than `MOST`.
   """
   every: list[Path] = []
   for folder in folders:
     run_folder.read_config(folder)
+    run_folder.check_command(folder)
     twin = folder / 'undebiased'
     found = [folder, twin] if (twin / 'config.json').exists() else [folder]
     every += [one for one in found if one not in every]

@@ -32,7 +32,8 @@ def write(
     out: an html file; replaced where it exists.
     title: the title of the page; None: the space and data of the first run.
 
-  Returns the files of the figures. Raises ValueError or FileNotFoundError
+  Returns the files of the figures, and prints a line for each file of a run
+  that is damaged. Raises ValueError or FileNotFoundError
   where a folder holds no run.
   """
   read = folders.read(runs)
@@ -50,6 +51,9 @@ def write(
   where = [(run.label, run.name) for run in read]
   text = page(title, where, sections.summary(read), parts, drawn)
   files.write_text(out, text)
+  for run in read:
+    for name, why in run.lacks.items():
+      print(f'warning: the page is without {name} of {run.label}, which {why}')
   return written
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from jaxnas import (
+  calibrate,
   compare,
   config,
   export,
@@ -35,6 +36,7 @@ COMMANDS = {
   'search': search,
   'retrain': retrain,
   'compare': compare,
+  'calibrate': calibrate,
   'sweep': sweep,
   'export': export,
   'prepare': prepare,
