@@ -130,6 +130,8 @@ ARRAYS = [
   images(b'\x80\x04N.', 'own.npz is not a', REMEDY, id='pickle for images'),
   images(arrays(y_test=np.array([{}], object)), 'without pickled objects',
          REMEDY, id='objects'),
+  images(arrays(y_train=np.arange(20).astype(object)), 'y_train holds Python',
+         'save y_train.astype(TYPE)', id='labels as objects'),
   images(lacking('y_test'), 'own.npz lacks y_test', 'or incomplete',
          id='without labels'),
   images(arrays(x_train=noise(20).astype(float)), 'x_train has whole numbers',
@@ -200,7 +202,7 @@ ARRAYS = [
          of='imagenet16_120', id='npz for imagenet16'),
   images({}, 'own.npz has neither', 'train/CLASS/FILE', of='imagenet',
          id='npz for imagenet'),
-  images(arrays(), '{tmp}/own.npz is no file', 'reads an npz with x_train',
+  images(arrays(), '{tmp}/own.npz is no file', 'give by --data.dir the npz',
          name='other.npz', id='no npz'),
 ]  # fmt: skip
 

@@ -469,6 +469,33 @@ def test_a_run_that_cannot_be_built_loses_no_other(
   assert 'uniform, seed 1: ValueError: no such' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('content', ['', '{"n": 81}'])
+def test_a_damaged_result_loses_no_other(content, tmp_path, trained, capsys):
+  flags, run = flags_of(tmp_path, 'uniform,tree:iterative+debias')
+  trained.errors = {EVERYTHING[-1]: RuntimeError()}
+  assert compare.main(flags) == 1
+  capsys.readouterr()
+  trained.calls.clear()
+  trained.errors.clear()
+  (run / 'tree-iterative+debias/seed_1/checkpoints/5').rmdir()
+  damaged = run / 'uniform/seed_0/correlation.json'
+  damaged.write_text(content)
+  assert compare.main(['--workdir', str(run), '--resume']) == 1
+  # The one that was left is trained, and the others are shown.
+  assert trained.runs == EVERYTHING[-1:]
+  results = read(run / 'results.json')
+  assert ['error' in x for x in results['uniform']] == [True, False]
+  first, last = capsys.readouterr().err.splitlines()
+  assert first.startswith(f'error: uniform, seed 0: {damaged} ')
+  assert first.endswith('is taken away, --resume finishes the run anew.')
+  assert last == f'try it again with --workdir {run} --resume'
+  # As the line says.
+  damaged.unlink()
+  (run / 'uniform/seed_0/checkpoints/5').rmdir()
+  assert compare.main(['--workdir', str(run), '--resume']) == 0
+  assert 'error' not in (run / 'results.json').read_text()
+
+
 def test_where_all_fail_there_is_nothing_to_show(tmp_path, trained, capsys):
   flags, run = flags_of(tmp_path, 'uniform')
   trained.errors = {f'uniform seed_{seed}': RuntimeError() for seed in range(2)}

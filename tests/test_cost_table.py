@@ -66,8 +66,9 @@ def test_a_table_gives_every_architecture_its_cost(name, tmp_path):
 
 
 @pytest.mark.parametrize('key', [lambda names, o: names[o], lambda _, o: o])
-def test_csv_of_ops_has_no_base(key, tmp_path):
-  (tmp_path / 'ops.csv').write_text(csv_of(SPACE, key))
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig'])
+def test_csv_of_ops_has_no_base(key, encoding, tmp_path):
+  (tmp_path / 'ops.csv').write_text(csv_of(SPACE, key), encoding)
   table = cost_table.load(tmp_path / 'ops.csv', SPACE)
   np.testing.assert_allclose(table.of(ARCHS_AxE), EXPECTED_A - BASE)
 

@@ -237,7 +237,7 @@ def test_malformed_arrays_are_refused(changes, message, tmp_path):
 
 def test_files_that_are_no_arrays_are_refused(tmp_path):
   file = tmp_path / 'own.npz'
-  with pytest.raises(FileNotFoundError, match='reads an npz with x_train'):
+  with pytest.raises(FileNotFoundError, match=r'give by --data\.dir the npz'):
     data.load('arrays', str(file))
   np.savez(file, x_train=noise(2))
   with pytest.raises(ValueError, match='lacks y_train, x_test, y_test'):

@@ -104,8 +104,9 @@ def test_bad_values_are_refused(texts, says):
 
 def test_lists_of_architectures(tmp_path):
   file = tmp_path / 'archs.txt'
-  file.write_text('0120  # the first\n\n# none\n2121\n0120\n')
-  assert rows.read_archs(Config(), file) == ('0120', '2121')
+  for encoding in ('utf-8', 'utf-8-sig'):
+    file.write_text('0120  # the first\n\n# none\n2121\n0120\n', encoding)
+    assert rows.read_archs(Config(), file) == ('0120', '2121')
   drawn = rows.drawn(Config(), 20)
   assert len({*drawn}) == 20 == len(drawn) and drawn == rows.drawn(Config(), 20)
   assert drawn != rows.drawn(Config(seed=1), 20)

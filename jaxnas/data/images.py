@@ -190,8 +190,8 @@ def arrays(dir: str | None) -> Images:
   file = Path(dir)
   if not file.is_file():
     raise FileNotFoundError(
-      f'data.dir {file} is no file: data.name arrays reads an npz with '
-      'x_train, y_train, x_test, y_test.'
+      f'data.dir {file} is no file: give by --data.dir the npz with x_train, '
+      'y_train, x_test, y_test that data.name arrays reads.'
     )
   found = _read_npz(file, 'uf')
   classes = labels.count(f'{file}: y_train', found['y_train'])

@@ -25,7 +25,7 @@ from jaxnas.config import (
 from jaxnas.config.registry import SAMPLERS
 from jaxnas.experiment import build, contents, warm_up
 from jaxnas.experiment import run as training
-from jaxnas.runtime import files, lock, places
+from jaxnas.runtime import errors, files, lock, places
 from jaxnas.runtime.errors import Stopped
 from jaxnas.runtime.preemption import Preemption
 
@@ -194,8 +194,7 @@ def compare(
   wanted = runs.wanted()
   # All of them before any work.
   known = {
-    pair: result_of(runs.folder(*pair), config)
-    for pair, config in wanted.items()
+    pair: _known(runs.folder(*pair), config) for pair, config in wanted.items()
   }
   for (label, seed), config in wanted.items():
     result = known[label, seed]
@@ -225,6 +224,16 @@ def result_of(run: Path, config: Config) -> dict[str, Any] | None:
   if not file.exists():
     return None
   return files.read_result(file, RESULT, {'config': digest(config)})
+
+
+def _known(run: Path, config: Config) -> dict[str, Any] | None:
+  """Does the same, and where it would raise returns that error as the result:
+  the other runs do not depend on it."""
+  try:
+    return result_of(run, config)
+  except errors.Damaged as error:
+    again = 'Where it is taken away, --resume finishes the run anew.'
+    return {'error': f'{errors.line_of(error)} {again}'}
 
 
 def attempt(

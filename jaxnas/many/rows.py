@@ -159,7 +159,7 @@ def read_archs(config: Config, file: Path) -> tuple[str, ...]:
   """
   space, out = spaces.get(config.space), []
   try:
-    lines = files.read_bytes(file).decode().splitlines()
+    lines = files.read_bytes(file).decode('utf-8-sig').splitlines()
   except (OSError, ValueError) as error:
     reason = error.strerror if isinstance(error, OSError) else str(error)
     raise ValueError(

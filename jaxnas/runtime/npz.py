@@ -51,6 +51,11 @@ def _check(zipped: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> None:
   """Raises ValueError where an array is not as large as its header says."""
   with zipped.open(info) as stream:
     shape, _, dtype = _header(stream)
+    if dtype.hasobject:
+      raise ValueError(
+        f'{name} holds Python objects: save {name}.astype(TYPE), such as '
+        'np.int32 for labels'
+      )
     start = stream.tell()
   size = math.prod(shape) * dtype.itemsize
   if start + size != info.file_size:
@@ -64,8 +69,6 @@ def _header(stream: Any) -> tuple[tuple[int, ...], bool, Any]:
   if version not in HEADERS:
     raise ValueError(f'an array has the format {version}')
   shape, fortran, dtype = HEADERS[version](stream)
-  if dtype.hasobject:
-    raise ValueError('it holds objects')
   return shape, fortran, dtype
 
 

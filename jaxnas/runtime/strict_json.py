@@ -7,6 +7,8 @@ from typing import Any
 # Lists and objects within each other; what jaxnas writes has fewer than ten.
 DEEPEST = 32
 
+BYTE_ORDER = '\ufeff'
+
 
 def loads(content: str | bytes) -> Any:
   """Returns the value of a JSON text.
@@ -24,7 +26,10 @@ def loads(content: str | bytes) -> Any:
   if isinstance(content, bytes):
     content = content.decode('utf-8')
   try:
-    value = json.loads(content, object_pairs_hook=_without_duplicates)
+    # Some editors begin a file with a mark of its byte order.
+    value = json.loads(
+      content.removeprefix(BYTE_ORDER), object_pairs_hook=_without_duplicates
+    )
     _check('', value, DEEPEST)
   except RecursionError:
     raise ValueError('is nested too deeply.') from None

@@ -65,7 +65,7 @@ def load(file: Path, space: Space) -> CostTable:
 
   def parse(content: bytes) -> CostTable:
     if file.suffix.lower() == '.csv':
-      given = _of_csv(content.decode())
+      given = _of_csv(content.decode('utf-8-sig'))
     else:
       given = files.json_object(content, KIND)
     of = {
