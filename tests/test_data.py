@@ -210,6 +210,19 @@ GREY[..., 1] = 7
       r'x_train is 0.* to 1 and x_test 0.* to 25.*: save both in one unit',
     ),
     ({'x_train': noise(6) // 128}, r'x_train is 0 to 1 and x_test .*one unit'),
+    ({'x_test': noise(3) // 128}, r'x_train is .* and x_test 0 to 1; .*unit'),
+    (
+      {'x_train': noise(6) / 1.0 - 0.5, 'x_test': noise(3) / 255},
+      r'x_train is -0.5 to 25.* and x_test 0.* to .*one unit',
+    ),
+    (
+      {
+        'x_train': noise(6) / 127.5 - 1,
+        'x_test': noise(20) / 255,
+        'y_test': np.arange(20) % 3,
+      },
+      r'x_train is -1 to .* and x_test 0.* to .*one unit',
+    ),
     ({'y_train': np.arange(6)[:, None]}, r'save y_train\[:, 0\]'),
     ({'y_train': np.eye(6)}, r'save y_train.argmax\(axis=1\)'),
     ({'x_test': noise(3)[..., 0]}, r'x_test is uint8 of shape \(3, 8, 8\)'),
