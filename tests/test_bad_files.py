@@ -350,6 +350,12 @@ def gone(name):
   return lambda root: shutil.rmtree(root / 'run' / name)
 
 
+def reseeded(root):
+  """Changes the seed in the run's config.json, as an editor would."""
+  file = root / 'run' / 'config.json'
+  file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))
+
+
 def rewritten(owner):
   """Makes the run a folder that this command might have begun."""
   if owner == 'train':
@@ -408,6 +414,15 @@ FINISHED = [
          'give a run of jaxnas.train', id='a comparison'),
   of_run(put('run/retrain.json', '{}'), 'search', '', 'jaxnas.retrain',
          'give a run of jaxnas.train', id='a retrained run'),
+  *(
+    of_run(together(result('run/ledger.json', {'processes': 1, 'seconds': {},
+                                               'at': {}}), reseeded),
+           command, words, '{tmp}/run/config.json has changed since',
+           'put back what jaxnas wrote', id=f'{command} by another seed')
+    for command, words in (
+      ('rank', ''), ('measure', ''), ('search', ''), ('export', '--arch 0120')
+    )
+  ),
   # What several commands write is no run, and not what another one goes on
   # with.
   *(

@@ -13,7 +13,7 @@ from jaxnas.config import (
 )
 from jaxnas.experiment import build, contents
 from jaxnas.experiment.parts import Experiment
-from jaxnas.runtime import files
+from jaxnas.runtime import errors, files, ledger
 from jaxnas.training.checkpoint import Checkpoints
 from jaxnas.training.step import TrainState
 
@@ -76,13 +76,32 @@ def best_arch(run: Path) -> str:
   )
 
 
+def check_config(run: Path) -> None:
+  """Raises Different where config.json has changed since the run was trained.
+
+  It says which images were trained on: by another seed these would be others.
+  """
+  try:
+    kept = files.read_json(run / ledger.FILE, {'facts': {'config': str}})
+  except (FileNotFoundError, errors.Damaged):
+    # Then nothing says it.
+    return
+  if kept['facts']['config'] != digest(run_folder.read_config(run)):
+    raise errors.Different(
+      f'{run / "config.json"} has changed since the run was trained, as '
+      f'{ledger.FILE} beside it tells: put back what jaxnas wrote.'
+    )
+
+
 def newest(experiment: Experiment, run: Path) -> TrainState:
   """Returns the state of the newest good checkpoint.
 
   Raises FileNotFoundError where there is none, ValueError where all are
-  damaged, another command wrote the folder or the images are others.
+  damaged, another command wrote the folder, or the config or the images are
+  others.
   """
   run_folder.check_command(run)
+  check_config(run)
   contents.check(run, experiment.images)
   folder = run / 'checkpoints'
   if folder.is_dir():
