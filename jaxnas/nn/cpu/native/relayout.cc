@@ -19,14 +19,19 @@ ffi::Error Relayout(ffi::ThreadPool pool, Map x, ffi::Result<Map> out) {
     // Places of a task lie together, so that whole cache lines move.
     constexpr int64_t kPlaces = 8;
     ForEach(pool, (places + kPlaces - 1) / kPlaces, [&](int64_t task) {
+      // A place of all maps is gathered first: they lie a power of two apart,
+      // where few of their lines fit into a cache.
+      thread_local std::vector<T> gathered;
+      gathered.resize(first * last);
       int64_t end = std::min(places, (task + 1) * kPlaces);
       for (int64_t place = task * kPlaces; place < end; ++place) {
+        for (int64_t f = 0; f < first; ++f) {
+          std::copy_n(from + (f * places + place) * last, last,
+                      gathered.data() + f * last);
+        }
         for (int64_t l = 0; l < last; ++l) {
-          const T* column = from + place * last + l;
           T* row = to + (l * places + place) * first;
-          for (int64_t f = 0; f < first; ++f) {
-            row[f] = column[f * places * last];
-          }
+          for (int64_t f = 0; f < first; ++f) row[f] = gathered[f * last + l];
         }
       }
     });
