@@ -20,6 +20,7 @@ from jax import lax
 from jaxtyping import Array, Int
 
 from jaxnas.nn import target, uninitialised
+from jaxnas.nn.cpu import bits
 
 Branch = Callable[..., Any]
 # Type by name -> sizes of its slots, which are flat arrays, the largest first.
@@ -103,10 +104,11 @@ def switch(
       return taken
 
     out, packed = lax.switch(index, [*map(run, branches)], operands)
-    return out, (index, operands, packed, shapes)
+    return out, (index, bits.stored((operands, packed)), shapes)
 
   def backward(saved, gradient):
-    index, operands, packed, shapes = saved
+    index, stored, shapes = saved
+    operands, packed = bits.restored(stored)
 
     def pull(branch, kept):
       def taken(operands, packed, gradient):
