@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from flax.core.meta import unbox
 
-from jaxnas.nn import convolutions, maps
+from jaxnas.nn import convolutions, maps, pooling
 from jaxnas.nn.blocks import BasicBlock, Identity, InvertedResidual
 from jaxnas.nn.cpu import native
-from jaxnas.nn.cpu.native import dense, library, normalising, unwritten
+from jaxnas.nn.cpu.native import dense, library, middle, normalising, unwritten
+from jaxnas.nn.cpu.native import pooling as pools
 from jaxnas.nn.cpu.native.middle import KERNELS
 from jaxnas.nn.layers import Conv, Groups, Norm, Pointwise
 from jaxnas.nn.normalising import ACTIVATIONS
@@ -266,12 +267,18 @@ def test_a_map_is_laid_out_as_by_xla(shape):
   assert 'ffi_call' in str(jax.make_jaxpr(pull)(out))
 
 
-def normalised(activation):
+def normalised(activation, layout='NHWC'):
   def run(x, terms):
-    statistics = normalising.moments(x)
-    return normalising.normalise(x, terms, statistics, activation, 1e-5)
+    statistics = normalising.moments(x, layout)
+    return normalising.normalise(x, layout, terms, statistics, activation, 1e-5)
 
   return run
+
+
+def of_block(x, kernel, terms):
+  return middle.middle(x, kernel, terms, middle.Options(2, 'relu', True, 1e-5))[
+    0
+  ]
 
 
 # A function of a map and of others, and their shapes.
@@ -281,6 +288,11 @@ OF_MAPS = {
   'of images': (dense.convolve, (3, 9, 23, 3), (5, 5, 3, 16)),
   'normalised': (normalised(None), (3, 5, 4, 23), (2, 23)),
   'normalised, relu': (normalised('relu'), (35, 5, 4, 64), (2, 64)),
+  'normalised, CHWN': (normalised('relu', 'CHWN'), (23, 5, 4, 3), (2, 23)),
+  'largest': (lambda x: pools.shrink(x, True), (3, 5, 4, 23)),
+  'halved': (lambda x: pools.shrink(x, False), (3, 4, 5, 64)),
+  'averaged': (pools.average, (3, 5, 4, 23)),
+  'a block': (of_block, (23, 5, 4, 3), (3, 3, 23), (4, 23)),
   'laid out': (lambda x: maps.relayout(x, 'NHWC', 'CHWN'), (3, 5, 4, 23)),
 }
 
@@ -289,7 +301,7 @@ OF_MAPS = {
 @pytest.mark.parametrize('name', OF_MAPS)
 def test_bfloat16_is_float32_but_in_memory(name):
   """Both give the same bits, once results are rounded."""
-  assert all(map(library.available, library.TARGETS))
+  assert all(map(library.available, {*library.TARGETS} - {*library.NEEDS}))
   function, *shapes = OF_MAPS[name]
   x, *others = (normal(i, *shape) for i, shape in enumerate(shapes))
   x = x.astype(jnp.bfloat16)
@@ -326,14 +338,15 @@ def test_bfloat16_holds_what_is_no_common_number(value):
 @COMPILED
 @pytest.mark.parametrize('activation', [None, 'relu'])
 @pytest.mark.parametrize('channels', [3, 16, 23])
-def test_a_norm_is_that_of_xla(activation, channels):
+@pytest.mark.parametrize('layout', ['NHWC', 'CHWN'])
+def test_a_norm_is_that_of_xla(activation, channels, layout):
   """In bfloat16 as near to float32 as a rounding of each value allows."""
-  shape = 9, 5, 7, channels
+  shape = {'NHWC': (9, 5, 7, channels), 'CHWN': (channels, 5, 7, 9)}[layout]
   x = (normal(0, *shape) * 3 + 1).astype(jnp.bfloat16)
   g = normal(1, *shape).astype(jnp.bfloat16)
 
   def results(dtype):
-    layer = Norm(affine=True, momentum=0.1, dtype=dtype)
+    layer = Norm(affine=True, momentum=0.1, layout=layout, dtype=dtype)
     variables = variables_of(layer, x.astype(dtype))
 
     def run(params, x):
@@ -365,12 +378,11 @@ def test_a_norm_is_that_of_xla(activation, channels):
   'options, train, activation',
   [
     ({'groups': Groups(3)}, True, None),
-    ({'layout': 'CHWN'}, True, None),
     ({'dtype': jnp.float32}, True, None),
     ({'momentum': 0.1}, False, None),
     ({}, True, 'hard_swish'),
   ],
-  ids=['groups', 'layout', 'float32', 'running statistics', 'activation'],
+  ids=['groups', 'float32', 'running statistics', 'activation'],
 )
 def test_other_norms_are_left_to_xla(options, train, activation):
   layer = Norm(**{'dtype': jnp.bfloat16, **options})
@@ -382,6 +394,29 @@ def test_other_norms_are_left_to_xla(options, train, activation):
     )
   )(x)
   assert 'ffi_call' not in str(program)
+
+
+@COMPILED
+@pytest.mark.parametrize('shape', [(9, 6, 8, 16), (2, 4, 2, 5), (35, 2, 2, 64)])
+@pytest.mark.parametrize(
+  'pool',
+  [pooling.max_pool, pooling.halved, pooling.average_pool],
+  ids=lambda pool: pool.__name__,
+)
+def test_a_pool_is_that_of_xla(pool, shape):
+  """In bfloat16, with values that are equal, as near as a rounding allows."""
+  x = jnp.maximum(normal(0, *shape), 0).astype(jnp.bfloat16)
+  g = normal(1, *jax.eval_shape(pool, x).shape).astype(jnp.bfloat16)
+
+  def results(x, g):
+    out, pull = jax.vjp(pool, x)
+    return out, *pull(g)
+
+  assert 'ffi_call' in str(jax.make_jaxpr(pool)(x))
+  ours, theirs = results(x, g), results(x.astype('f'), g.astype('f'))
+  for a, b in zip(ours, theirs, strict=True):
+    assert a.dtype == jnp.bfloat16 and b.dtype == jnp.float32
+    np.testing.assert_allclose(a.astype('f'), b, rtol=2**-8, atol=1e-6)
 
 
 @COMPILED
@@ -489,7 +524,7 @@ def tiny(tmp_path, monkeypatch):
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
   source = tmp_path / 'tiny.cc'
   source.write_text('extern "C" int answer() { return 42; }')
-  return lambda: library._library(source, 'c++').answer()
+  return lambda: library._library(source, 'c++', []).answer()
 
 
 def cut(size):

@@ -1,5 +1,6 @@
 """environment.json says by what a run was computed, and what has changed."""
 
+import ctypes
 import json
 import shutil
 
@@ -18,10 +19,11 @@ def computes(monkeypatch):
   """Makes C++ serve those programs that ask for it, or not, from now on."""
 
   def by(**kernels):
-    monkeypatch.setattr(library, '_available', {})
-    monkeypatch.setattr(
-      library, '_registered', lambda source: kernels.get(source) == 'C++'
-    )
+    def registered(source):
+      return ctypes.CDLL(None) if kernels.get(source) == 'C++' else None
+
+    monkeypatch.setattr(library, '_loaded', {})
+    monkeypatch.setattr(library, '_registered', registered)
     for source in kernels:
       native.formulation(source)
 

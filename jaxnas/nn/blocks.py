@@ -139,9 +139,9 @@ class AveragedProjection(nn.Module):
   @nn.compact
   def __call__(self, x: Map, train: bool) -> Map:
     del train
-    x = (x[:, ::2] + x[:, 1::2]) / 2
-    x = (x[:, :, ::2] + x[:, :, 1::2]) / 2
-    return Pointwise(self.features, dtype=self.dtype, name='project')(x)
+    return Pointwise(self.features, dtype=self.dtype, name='project')(
+      pooling.halved(x)
+    )
 
 
 class ReluConvNorm(nn.Module):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from jaxnas.nn import target
 from jaxnas.nn.cpu import by_products, shifted, toeplitz
 from jaxnas.nn.cpu.native import dense as native
+from jaxnas.nn.cpu.native import onednn
 from jaxnas.nn.maps import Layout, Map
 
 # Up to so many inputs times outputs of a channel's map, and from kernel 5 on,
@@ -30,14 +31,19 @@ def pointwise(
   The map is flattened to a matrix first; the kernel's gradient over the
   separate axes would be 6 times slower on CPU.
   """
-  x = x[:, ::stride, ::stride]
   if layout == 'NHWC':
     kernel_1x1xIxO = kernel_IxO[None, None]
+    if onednn.convolves(x, kernel_1x1xIxO, stride):
+      return onednn.convolve(x, kernel_1x1xIxO, stride)
+    x = x[:, ::stride, ::stride]
     if native.takes(x, kernel_1x1xIxO, 1):
       return native.convolve(x, kernel_1x1xIxO)
     x_MxI = x.reshape(-1, x.shape[-1])
     return (x_MxI @ kernel_IxO).reshape(*x.shape[:-1], -1)
+  x = x[:, ::stride, ::stride]
   x_IxM = x.reshape(x.shape[0], -1)
+  if onednn.takes(x, kernel_IxO):
+    return onednn.multiply(kernel_IxO, x_IxM).reshape(-1, *x.shape[1:])
   # Transposed before, not within the dot, which would take a tenth longer.
   kernel_OxI = lax.optimization_barrier(kernel_IxO.T)
   return (kernel_OxI @ x_IxM).reshape(-1, *x.shape[1:])
@@ -47,6 +53,8 @@ def dense(x_NHWC: Map, kernel_KxKxIxO: Map, *, stride: int = 1) -> Map:
   """KxK convolution with padding K // 2 on both sides, in NHWC."""
   if target.backend() != 'cpu':
     return _dense(x_NHWC, kernel_KxKxIxO, stride)
+  if onednn.convolves(x_NHWC, kernel_KxKxIxO, stride):
+    return onednn.convolve(x_NHWC, kernel_KxKxIxO, stride)
   if native.takes(x_NHWC, kernel_KxKxIxO, stride):
     return native.convolve(x_NHWC, kernel_KxKxIxO)
   return by_products.dense(x_NHWC, kernel_KxKxIxO, stride)

@@ -217,22 +217,26 @@ class Norm(nn.Module):
 
   def _takes_native(self, x: Map, train: bool, activation: str | None) -> bool:
     return (
-      self.layout == 'NHWC'
-      and self.groups == Groups()
+      self.groups == Groups()
       and self.by_batch(train)
       and x.dtype == self.dtype
       and native.takes(x, activation)
     )
 
   def _native(self, x: Map, activation: str | None) -> Map:
-    channels = x.shape[-1]
+    channels = x.shape[self.layout.index('C')]
     affine, _ = self.terms(channels)
     terms = affine or (jnp.ones(channels), jnp.zeros(channels))
-    statistics_2xC = keep(native.moments(x))
+    statistics_2xC = keep(native.moments(x, self.layout))
     mean_C, var_C = statistics_2xC
     self.remember(mean_C, var_C, x.size // channels)
     return native.normalise(
-      x, jnp.stack(terms), statistics_2xC, activation, self.EPSILON
+      x,
+      self.layout,
+      jnp.stack(terms),
+      statistics_2xC,
+      activation,
+      self.EPSILON,
     )
 
   def _scaling(self, x: Map, train: bool) -> tuple[Array, Array, Array]:

@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from jaxnas.nn import gpu
 from jaxnas.nn.cpu.native import middle as native
+from jaxnas.nn.cpu.native import onednn
 from jaxnas.nn.gpu import middle as kernels
 from jaxnas.nn.layers import Depthwise, Groups, Norm, Pointwise
 from jaxnas.nn.maps import Map
@@ -37,7 +38,7 @@ def run(layers: Middle, x: Map, train: bool) -> Map:
     if _takes_kernels(layers):
       return _by_kernels(layers, x)
     if _takes_native(layers, x):
-      x = _expanded(layers, x, jnp.float32)
+      x = _expanded(layers, x, _in_memory(x))
       out, statistics_4xC = native.middle(x, *_operands(layers, len(x)))
       _remember(layers, x, out, statistics_4xC)
       return out.astype(layers.after.dtype)
@@ -48,17 +49,13 @@ def run(layers: Middle, x: Map, train: bool) -> Map:
 
 
 def projected(layers: Middle, project: Pointwise, x: Map, train: bool) -> Map:
-  """Runs the layers and the pointwise convolution behind them.
-
-  In bfloat16 on a CPU the expanded map is float32: so are the products before
-  and behind it, which would be rounded only to be widened again.
-  """
+  """Runs the layers and the pointwise convolution behind them."""
   if not (
     _normalises_whole_batches(layers, train) and _takes_native(layers, x)
   ):
     return project(run(layers, x, train))
-  x = _expanded(layers, x, jnp.float32)
-  kernel_CxO = project.weights(len(x))
+  x = _expanded(layers, x, _in_memory(x))
+  kernel_CxO = project.weights(len(x)).astype(x.dtype)
   y, statistics_4xC = native.projected(
     kernel_CxO, x, *_operands(layers, len(x))
   )
@@ -84,6 +81,15 @@ def _expanded(layers: Middle, x: Map, dtype: Any = None) -> Map:
   if layers.expanding is None:
     return x if dtype is None else x.astype(dtype)
   return layers.expanding[0](x, dtype)
+
+
+def _in_memory(x: Map) -> Any:
+  """Returns the type of an expanded map on a CPU.
+
+  It is float32 where XLA multiplies: its products before and behind are, which
+  would be rounded only to be widened again.
+  """
+  return x.dtype if onednn.takes(x) else jnp.float32
 
 
 def _normalises_whole_batches(layers: Middle, train: bool) -> bool:

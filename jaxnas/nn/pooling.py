@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnas.nn import target
+from jaxnas.nn.cpu.native import pooling as native
 from jaxnas.nn.maps import Layout, Map, at_least_float32
 
 
@@ -26,11 +27,21 @@ def max_pool(x_NHWC: Map) -> Map:
   reduction 10. In bfloat16 XLA's CPU would take 190 ms for what takes 9 when
   values are widened on the way.
   """
+  if native.takes(x_NHWC):
+    return native.shrink(x_NHWC, largest=True)
   height, width = (side // 2 * 2 for side in x_NHWC.shape[1:3])
   wide = target.backend() == 'cpu'
   x = x_NHWC.astype(at_least_float32(x_NHWC.dtype)) if wide else x_NHWC
   views = [x[:, i:height:2, j:width:2] for i in range(2) for j in range(2)]
   return functools.reduce(jnp.maximum, views).astype(x_NHWC.dtype)
+
+
+def halved(x_NHWC: Map) -> Map:
+  """2x2 averages of a map with even sides."""
+  if native.takes(x_NHWC):
+    return native.shrink(x_NHWC, largest=False)
+  x = (x_NHWC[:, ::2] + x_NHWC[:, 1::2]) / 2
+  return (x[:, :, ::2] + x[:, :, 1::2]) / 2
 
 
 def average_pool(x_NHWC: Map) -> Map:
@@ -39,6 +50,8 @@ def average_pool(x_NHWC: Map) -> Map:
   As sums of shifted maps, rows then columns: their gradient is the same sum,
   where that of a window reduction is slow on CPU.
   """
+  if native.takes(x_NHWC):
+    return native.average(x_NHWC)
   sums = x_NHWC.astype(at_least_float32(x_NHWC.dtype))
   for axis in (1, 2):
     pad = [(1, 1) if i == axis else (0, 0) for i in range(4)]

@@ -30,38 +30,69 @@ TARGETS = {
     'jaxnas_moments',
     'jaxnas_normalise',
     'jaxnas_normalise_gradient',
+    'jaxnas_channel_moments',
+    'jaxnas_normalise_channels',
+    'jaxnas_normalise_channels_gradient',
+  ),
+  'onednn': (
+    'jaxnas_onednn_convolve',
+    'jaxnas_onednn_input_gradient',
+    'jaxnas_onednn_kernel_gradient',
+    'jaxnas_onednn_multiply',
+    'jaxnas_onednn_multiply_gradient',
+  ),
+  'pooling': (
+    'jaxnas_shrink',
+    'jaxnas_shrink_gradient',
+    'jaxnas_average',
   ),
   'relayout': ('jaxnas_relayout',),
   'unwritten': ('jaxnas_extend',),
 }
+# Distributions that a source needs, and the end of a path to what it needs of
+# each: a library, or a header.
+NEEDS = {
+  'onednn': {
+    'onednn-cpu-gomp': 'libdnnl.so.3',
+    'onednn-devel-cpu-gomp': 'oneapi/dnnl/dnnl.hpp',
+  }
+}
 BUILD_S = 120
 
 
-# Whether C++ serves, by source, for those that were asked about.
-_available: dict[str, bool] = {}
+# The library of each source that was asked about; None where XLA serves.
+_loaded: dict[str, ctypes.CDLL | None] = {}
 
 
 def available(source: str) -> bool:
   """Registers a source's functions with XLA; returns False where it can't.
 
-  That is so without a C++ compiler, and with a warning where one fails.
+  That is so without a C++ compiler, or a library or instructions that the
+  source needs, and with a warning where the compiler fails.
   """
-  if source not in _available:
-    _available[source] = _registered(source)
-  return _available[source]
+  return load(source) is not None
+
+
+def load(source: str) -> ctypes.CDLL | None:
+  """Returns a source's library, if it is `available`."""
+  if source not in _loaded:
+    _loaded[source] = _registered(source)
+  return _loaded[source]
 
 
 def asked() -> tuple[str, ...]:
   """Returns the sources of which `available` was asked in this process."""
-  return tuple(_available)
+  return tuple(_loaded)
 
 
-def _registered(source: str) -> bool:
-  if (compiler := shutil.which(os.environ.get('CXX', 'c++'))) is None:
-    return False
+def _registered(source: str) -> ctypes.CDLL | None:
+  compiler = shutil.which(os.environ.get('CXX', 'c++'))
+  needed = _needed(source)
+  if compiler is None or needed is None:
+    return None
   try:
     with progress.waiting(f'compiling {source}.cc (once on this machine)'):
-      library = _library(FOLDER / f'{source}.cc', compiler)
+      library = _library(FOLDER / f'{source}.cc', compiler, needed)
   except (OSError, subprocess.SubprocessError) as error:
     failed = isinstance(error, subprocess.CalledProcessError)
     lines = ((failed and error.stderr.strip()) or str(error)).splitlines()
@@ -69,17 +100,40 @@ def _registered(source: str) -> bool:
     warnings.warn(
       f'XLA serves in place of {source}.cc, as {compiler} failed: {said}. Set '
       "CXX to another compiler, or to '' for none.",
-      stacklevel=3,
+      stacklevel=4,
     )
-    return False
+    return None
+  # A source may find at run time that this processor is none for it.
+  finds = getattr(library, f'jaxnas_{source}_instructions', None)
+  if finds is not None and not finds():
+    return None
   for name in TARGETS[source]:
     jax.ffi.register_ffi_target(
       name, jax.ffi.pycapsule(getattr(library, name)), platform='cpu'
     )
-  return True
+  return library
 
 
-def _library(source: Path, compiler: str) -> ctypes.CDLL:
+def _needed(source: str) -> list[str] | None:
+  """Returns options that name what a source needs; None: not installed."""
+  options = []
+  for distribution, end in NEEDS.get(source, {}).items():
+    try:
+      files = importlib.metadata.files(distribution) or ()
+    except importlib.metadata.PackageNotFoundError:
+      return None
+    paths = [str(file.locate()) for file in files if str(file).endswith(end)]
+    if not paths:
+      return None
+    root = os.path.realpath(paths[0].removesuffix(end))
+    if '.so' in end:
+      options += [f'-L{root}', f'-l:{end}', f'-Wl,-rpath,{root}']
+    else:
+      options += [f'-I{root}']
+  return options
+
+
+def _library(source: Path, compiler: str, needed: list[str]) -> ctypes.CDLL:
   """Loads a source built for this machine, from the cache or the compiler.
 
   Raises OSError or subprocess.SubprocessError.
@@ -88,10 +142,11 @@ def _library(source: Path, compiler: str) -> ctypes.CDLL:
   command = [
     *(compiler, '-std=c++17', '-O3', tune, '-ffp-contract=fast', '-w'),
     *('-fPIC', '-shared', f'-I{jax.ffi.include_dir()}', str(source)),
+    *needed,
   ]
   version = importlib.metadata.version('jaxlib')
   texts = [file.read_text() for file in (source, *sorted(FOLDER.glob('*.h')))]
-  parts = *texts, ' '.join(command), version, _cpu()
+  parts = *texts, ' '.join(command), version, cpu()
   name = f'{source.stem}-{_digest(chr(10).join(parts).encode())}'
   folder = cache.folder('native')
   with contextlib.suppress(OSError):
@@ -145,7 +200,7 @@ def _digest(content: bytes) -> str:
   return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _cpu() -> str:
+def cpu() -> str:
   """Names this machine's instructions; other machines may share the cache."""
   with contextlib.suppress(OSError):
     for line in Path('/proc/cpuinfo').read_text().splitlines():

@@ -1,7 +1,7 @@
-// The middle of an inverted residual block on CHWN maps, in float32: normalise,
-// activate, convolve each channel alone, normalise, activate; and its gradient.
-// A channel is a task: what lies between its input and result stays in the
-// cache of one core.
+// The middle of an inverted residual block on CHWN maps: normalise, activate,
+// convolve each channel alone, normalise, activate; and its gradient. A channel
+// is a task: what lies between its input and result stays in the cache of one
+// core, as floats.
 
 #include <vector>
 
@@ -15,17 +15,19 @@ namespace ffi = xla::ffi;
 namespace jaxnas {
 namespace {
 
-using Map = ffi::Buffer<ffi::F32, 4>;
+using Map = ffi::AnyBuffer;
 using Kernel = ffi::Buffer<ffi::F32, 3>;
 using Terms = ffi::Buffer<ffi::F32, 2>;
 
 // What is the same for all channels.
+template <typename T>
 struct Middle {
+  using Type = T;
   Shape s;
   Depthwise depthwise;
   bool normed;
   float epsilon;
-  const float* x;
+  const T* x;
   const float* kernel;
   // Rows of one number a channel: gain and bias before, gain and bias after.
   const float* terms;
@@ -34,16 +36,17 @@ struct Middle {
 };
 
 // One channel, in buffers that a core keeps.
+template <typename T>
 struct Channel {
-  const Middle& m;
+  const Middle<T>& m;
   const Shape& s;
   const int64_t c;
-  const float* x;
+  const T* x;
   float taps[kLargest * kLargest];
   Norm before, after;
   std::vector<float>&padded, &result;
 
-  Channel(const Middle& m, int64_t c)
+  Channel(const Middle<T>& m, int64_t c)
       : m(m),
         s(m.s),
         c(c),
@@ -89,7 +92,7 @@ struct Channel {
 
   // The result, after `Run`.
   template <int Activation>
-  void Write(float* out) const {
+  void Write(T* out) const {
     ByVectors(s.out_size(), [&](int64_t i, auto v) {
       auto value = Load<decltype(v)>(result.data() + i);
       Store(out + i, after.Activate<Activation>(value));
@@ -98,7 +101,7 @@ struct Channel {
 
   // Gradients of the input, the taps and the four terms, after `Run`.
   template <int Activation>
-  void Pull(const float* g, float* dx, float* dtaps, float* dterms) const {
+  void Pull(const T* g, T* dx, float* dtaps, float* dterms) const {
     std::vector<float>&gradient = Buffer<2>(), &pulled = Buffer<3>();
     gradient.assign(s.out_height() * s.result_row() + s.reach(), 0.0f);
     pulled.resize(s.padded());
@@ -117,7 +120,7 @@ struct Channel {
     if (!m.normed) {
       dterms[0] = dterms[1] = 0;
       ForPieces([&](int64_t at, int64_t from, int64_t count) {
-        std::copy_n(pulled.data() + from, count, dx + at);
+        Copy(pulled.data() + from, count, dx + at);
       });
       return;
     }
@@ -140,22 +143,27 @@ ffi::Error With(Map x, Kernel kernel, Terms terms, int64_t stride,
   if (k != 3 && k != 5 && k != 7) {
     return ffi::Error::InvalidArgument("kernels are 3, 5 or 7 wide");
   }
-  Middle m{Shape(x.dimensions(), k, stride),
-           k == 3   ? Depthwise::Of<3>()
-           : k == 5 ? Depthwise::Of<5>()
-                    : Depthwise::Of<7>(),
-           normed,
-           epsilon,
-           x.typed_data(),
-           kernel.typed_data(),
-           terms.typed_data()};
-  switch (activation) {
-    case kReLU: work(m, std::integral_constant<int, kReLU>()); break;
-    case kReLU6: work(m, std::integral_constant<int, kReLU6>()); break;
-    case kHardSwish: work(m, std::integral_constant<int, kHardSwish>()); break;
-    default: return ffi::Error::InvalidArgument("no such activation");
-  }
-  return ffi::Error::Success();
+  return ByType(x, [&](auto type) {
+    using T = decltype(type);
+    Middle<T> m{Shape(x.dimensions(), k, stride),
+                k == 3   ? Depthwise::Of<3>()
+                : k == 5 ? Depthwise::Of<5>()
+                         : Depthwise::Of<7>(),
+                normed,
+                epsilon,
+                From<T>(x),
+                kernel.typed_data(),
+                terms.typed_data()};
+    switch (activation) {
+      case kReLU: work(m, std::integral_constant<int, kReLU>()); break;
+      case kReLU6: work(m, std::integral_constant<int, kReLU6>()); break;
+      case kHardSwish:
+        work(m, std::integral_constant<int, kHardSwish>());
+        break;
+      default: return ffi::Error::InvalidArgument("no such activation");
+    }
+    return ffi::Error::Success();
+  });
 }
 
 // Statistics are rows, too: mean and variance before, and after.
@@ -163,14 +171,15 @@ ffi::Error Forward(ffi::ThreadPool pool, Map x, Kernel kernel, Terms terms,
                    ffi::Result<Map> out, ffi::Result<Terms> statistics,
                    int64_t stride, int64_t activation, bool normed,
                    float epsilon) {
-  float* to = out->typed_data();
   float* rows = statistics->typed_data();
-  auto run = [&](const Middle& m, auto kind) {
+  auto run = [&](const auto& m, auto kind) {
+    using T = typename std::decay_t<decltype(m)>::Type;
     int64_t channels = m.s.channels;
+    T* to = To<T>(out);
     ForEach(pool, channels, [&](int64_t c) {
-      Channel channel(m, c);
-      channel.Run<kind()>();
-      channel.Write<kind()>(to + c * m.s.out_size());
+      Channel<T> channel(m, c);
+      channel.template Run<kind()>();
+      channel.template Write<kind()>(to + c * m.s.out_size());
       rows[c] = channel.before.mean;
       rows[channels + c] = channel.before.variance;
       rows[2 * channels + c] = channel.after.mean;
@@ -186,20 +195,20 @@ ffi::Error Backward(ffi::ThreadPool pool, Map x, Kernel kernel, Terms terms,
                     ffi::Result<Terms> dterms, ffi::Result<Map> out,
                     int64_t stride, int64_t activation, bool normed,
                     float epsilon) {
-  const float* from = g.typed_data();
-  float* to = out->typed_data();
-  float* to_x = dx->typed_data();
   float* to_kernel = dkernel->typed_data();
   float* to_terms = dterms->typed_data();
-  auto run = [&](const Middle& m, auto kind) {
+  auto run = [&](const auto& m, auto kind) {
+    using T = typename std::decay_t<decltype(m)>::Type;
     int64_t channels = m.s.channels, size = m.s.out_size();
+    const T* from = From<T>(g);
+    T *to = To<T>(out), *to_x = To<T>(dx);
     ForEach(pool, channels, [&](int64_t c) {
       float of_taps[kLargest * kLargest], of_terms[4];
-      Channel channel(m, c);
-      channel.Run<kind()>();
-      channel.Pull<kind()>(from + c * size, to_x + c * m.s.size(), of_taps,
-                           of_terms);
-      channel.Write<kind()>(to + c * size);
+      Channel<T> channel(m, c);
+      channel.template Run<kind()>();
+      channel.template Pull<kind()>(from + c * size, to_x + c * m.s.size(),
+                                    of_taps, of_terms);
+      channel.template Write<kind()>(to + c * size);
       for (int64_t tap = 0; tap < m.s.k * m.s.k; ++tap) {
         to_kernel[tap * channels + c] = of_taps[tap];
       }

@@ -3,10 +3,11 @@
 It normalises by the batch's statistics, activates, convolves each channel
 alone, normalises and activates. Channels do not depend on each other, so that
 one stays in a core's cache from beginning to end, where XLA reads and writes
-the map from memory a dozen times. All arrays are float32; those of bfloat16 are
-widened first.
+the map from memory a dozen times. Maps are float32 or bfloat16 in memory, the
+latter where oneDNN multiplies them: XLA's products would widen them.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxnas.nn.cpu import native
+from jaxnas.nn.cpu.native import onednn
 from jaxnas.nn.maps import Map
 
 # The order is that of the numbers in C++.
@@ -21,6 +23,25 @@ ACTIVATIONS = ('relu', 'relu6', 'hard_swish')
 KERNELS = (3, 5, 7)
 
 Terms = Float[Array, '4 C']
+
+
+class Products(NamedTuple):
+  """Products of a pointwise convolution and of its gradients."""
+
+  project: Callable[[Array, Array], Array]
+  """(C x O, C x M) -> O x M"""
+  of_input: Callable[[Array, Array], Array]
+  """(C x O, O x M) -> C x M"""
+  of_kernel: Callable[[Array, Array], Array]
+  """(C x M, O x M) -> C x O"""
+
+
+BY_XLA = Products(
+  lambda kernel, x: kernel.T @ x,
+  lambda kernel, g: kernel @ g,
+  lambda x, g: x @ g.T,
+)
+BY_ONEDNN = Products(onednn.multiply, onednn.of_input, onednn.of_kernel)
 
 
 class Options(NamedTuple):
@@ -95,10 +116,12 @@ def projected(
   not keep it: a step of NAS-Bench-Macro takes 8 ms less of 187.
   """
 
+  by = BY_ONEDNN if onednn.takes(x_CHWN, project_CxO) else BY_XLA
+
   @jax.custom_vjp
   def run(project_CxO, x, kernel, terms):
     out, statistics_4xC = _result(x, kernel, terms, options)
-    y_OxM = project_CxO.T @ out.reshape(len(out), -1)
+    y_OxM = by.project(project_CxO, out.reshape(len(out), -1))
     return y_OxM.reshape(-1, *out.shape[1:]), statistics_4xC
 
   def forward(project_CxO, x, kernel, terms):
@@ -108,9 +131,9 @@ def projected(
     project_CxO, x, kernel, terms = saved
     g = gradients[0]
     g_OxM = g.reshape(len(g), -1)
-    g_CHWN = (project_CxO @ g_OxM).reshape(-1, *g.shape[1:])
+    g_CHWN = by.of_input(project_CxO, g_OxM).reshape(-1, *g.shape[1:])
     *pulled, out = _gradients(x, kernel, terms, g_CHWN, options)
-    return out.reshape(len(out), -1) @ g_OxM.T, *pulled
+    return by.of_kernel(out.reshape(len(out), -1), g_OxM), *pulled
 
   run.defvjp(forward, backward)
   return run(project_CxO, x_CHWN, kernel_KxKxC, terms_4xC)

@@ -17,13 +17,25 @@ struct Norm {
 
   Norm() = default;
 
-  Norm(const float* x, int64_t count, float gain, float bias, float epsilon)
+  template <typename T>
+  Norm(const T* x, int64_t count, float gain, float bias, float epsilon)
       : count(count) {
     mean = Sum(x, count, [](auto value) { return value; }) / count;
     variance = Sum(x, count, [&](auto value) {
                  auto apart = value - mean;
                  return apart * apart;
                }) / count;
+    Scale(gain, bias, epsilon);
+  }
+
+  // By statistics that are known.
+  Norm(float mean, float variance, int64_t count, float gain, float bias,
+       float epsilon)
+      : mean(mean), variance(variance), count(count) {
+    Scale(gain, bias, epsilon);
+  }
+
+  void Scale(float gain, float bias, float epsilon) {
     rate = 1 / std::sqrt(variance + epsilon);
     scale = rate * gain;
     shift = bias - mean * scale;
@@ -37,9 +49,9 @@ struct Norm {
   // Gradients of x, gain and bias, from that of the activated map. `pieces`
   // calls work(offset in x, in g, in each, in dx, count) for all of the map;
   // `each` is for what is between.
-  template <int Activation, typename Pieces>
-  void Pull(const Pieces& pieces, const float* x, const float* g, float* each,
-            float* dx, float* dgain, float* dbias) const {
+  template <int Activation, typename Pieces, typename X, typename G, typename D>
+  void Pull(const Pieces& pieces, const X* x, const G* g, float* each, D* dx,
+            float* dgain, float* dbias) const {
     Sums sum, product;
     pieces([&](int64_t at, int64_t g_at, int64_t each_at, int64_t,
                int64_t count) {

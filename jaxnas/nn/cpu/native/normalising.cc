@@ -1,5 +1,6 @@
-// Normalisation of NHWC maps by statistics of the batch, and activation; and the
-// gradient of both. All arithmetic is in float32. Vectors hold channels.
+// Normalisation of maps by statistics of the batch, and activation; and the
+// gradient of both. All arithmetic is in float32. Vectors hold channels of NHWC
+// maps; of CHWN maps a channel is a task.
 
 #include <cmath>
 #include <type_traits>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "activations.h"
+#include "norm.h"
 #include "vectors.h"
 
 namespace ffi = xla::ffi;
@@ -186,33 +188,126 @@ ffi::Error Pull(ffi::ThreadPool pool, Map x, Rows terms, Rows statistics, Map g,
   });
 }
 
+// Channels of CHWN maps, with what each is normalised by.
+struct Channels {
+  int64_t count, size;
+  const float *terms, *statistics;
+  float epsilon;
+
+  Channels(const Map& x, const Rows& terms, const Rows& statistics,
+           float epsilon)
+      : count(x.dimensions()[0]),
+        size(x.element_count() / count),
+        terms(terms.typed_data()),
+        statistics(statistics.typed_data()),
+        epsilon(epsilon) {}
+
+  Norm Of(int64_t c) const {
+    return {statistics[c], statistics[count + c], size,
+            terms[c],      terms[count + c],      epsilon};
+  }
+};
+
+ffi::Error ChannelMoments(ffi::ThreadPool pool, Map x,
+                          ffi::Result<Rows> statistics) {
+  int64_t channels = x.dimensions()[0], size = x.element_count() / channels;
+  float *mean = statistics->typed_data(), *variance = mean + channels;
+  return ByType(x, [&](auto type) {
+    using T = decltype(type);
+    ForEach(pool, channels, [&](int64_t c) {
+      Norm norm(From<T>(x) + c * size, size, 1, 0, 0);
+      mean[c] = norm.mean;
+      variance[c] = norm.variance;
+    });
+    return ffi::Error::Success();
+  });
+}
+
+ffi::Error NormaliseChannels(ffi::ThreadPool pool, Map x, Rows terms,
+                             Rows statistics, ffi::Result<Map> out,
+                             int64_t activation, float epsilon) {
+  Channels channels(x, terms, statistics, epsilon);
+  return ByActivation(activation, [&](auto kind) {
+    return ByType(x, [&](auto type) {
+      using T = decltype(type);
+      ForEach(pool, channels.count, [&](int64_t c) {
+        Norm norm = channels.Of(c);
+        const T* from = From<T>(x) + c * channels.size;
+        T* to = To<T>(out) + c * channels.size;
+        ByVectors(channels.size, [&](int64_t i, auto v) {
+          Store(to + i, norm.Activate<kind()>(Load<decltype(v)>(from + i)));
+        });
+      });
+      return ffi::Error::Success();
+    });
+  });
+}
+
+ffi::Error PullChannels(ffi::ThreadPool pool, Map x, Rows terms,
+                        Rows statistics, Map g, ffi::Result<Map> dx,
+                        ffi::Result<Rows> dterms, int64_t activation,
+                        float epsilon) {
+  Channels channels(x, terms, statistics, epsilon);
+  float *dgain = dterms->typed_data(), *dbias = dgain + channels.count;
+  return ByActivation(activation, [&](auto kind) {
+    return ByType(x, [&](auto type) {
+      using T = decltype(type);
+      ForEach(pool, channels.count, [&](int64_t c) {
+        thread_local std::vector<float> pulled;
+        pulled.resize(channels.size);
+        int64_t first = c * channels.size;
+        channels.Of(c).template Pull<kind()>(
+            [&](const auto& work) { work(0, 0, 0, 0, channels.size); },
+            From<T>(x) + first, From<T>(g) + first, pulled.data(),
+            To<T>(dx) + first, dgain + c, dbias + c);
+      });
+      return ffi::Error::Success();
+    });
+  });
+}
+
+// What functions of NHWC maps and of CHWN maps take and give.
+auto OfMoments() {
+  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Map>().Ret<Rows>();
+}
+
+auto OfNormalise() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Map>()
+      .Arg<Rows>()
+      .Arg<Rows>()
+      .Ret<Map>()
+      .Attr<int64_t>("activation")
+      .Attr<float>("epsilon");
+}
+
+auto OfPull() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Map>()
+      .Arg<Rows>()
+      .Arg<Rows>()
+      .Arg<Map>()
+      .Ret<Map>()
+      .Ret<Rows>()
+      .Attr<int64_t>("activation")
+      .Attr<float>("epsilon");
+}
+
 }  // namespace
 }  // namespace jaxnas
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_moments, jaxnas::Moments,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<jaxnas::Map>()
-                                  .Ret<jaxnas::Rows>());
-
+                              jaxnas::OfMoments());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_normalise, jaxnas::Normalise,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<jaxnas::Map>()
-                                  .Arg<jaxnas::Rows>()
-                                  .Arg<jaxnas::Rows>()
-                                  .Ret<jaxnas::Map>()
-                                  .Attr<int64_t>("activation")
-                                  .Attr<float>("epsilon"));
-
+                              jaxnas::OfNormalise());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_normalise_gradient, jaxnas::Pull,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<jaxnas::Map>()
-                                  .Arg<jaxnas::Rows>()
-                                  .Arg<jaxnas::Rows>()
-                                  .Arg<jaxnas::Map>()
-                                  .Ret<jaxnas::Map>()
-                                  .Ret<jaxnas::Rows>()
-                                  .Attr<int64_t>("activation")
-                                  .Attr<float>("epsilon"));
+                              jaxnas::OfPull());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_channel_moments, jaxnas::ChannelMoments,
+                              jaxnas::OfMoments());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_normalise_channels,
+                              jaxnas::NormaliseChannels,
+                              jaxnas::OfNormalise());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_normalise_channels_gradient,
+                              jaxnas::PullChannels, jaxnas::OfPull());

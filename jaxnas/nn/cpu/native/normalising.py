@@ -1,4 +1,4 @@
-"""Normalisation by a batch's statistics and activation of NHWC maps, in C++.
+"""Normalisation by a batch's statistics and activation of maps, in C++.
 
 Maps are bfloat16 in memory, and what is computed is float32: XLA would write
 each map in float32, too, and read it three times. Where maps are float32, XLA
@@ -12,10 +12,20 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxnas.nn.cpu import native
-from jaxnas.nn.maps import Map
+from jaxnas.nn.maps import Layout, Map
 
 # Number in C++ of what follows: nothing, or ReLU.
 ACTIVATIONS: dict[str | None, int] = {None: -1, 'relu': 0}
+
+# Functions in C++: statistics, normalisation and its gradient.
+_NAMES: dict[Layout, tuple[str, str, str]] = {
+  'NHWC': ('jaxnas_moments', 'jaxnas_normalise', 'jaxnas_normalise_gradient'),
+  'CHWN': (
+    'jaxnas_channel_moments',
+    'jaxnas_normalise_channels',
+    'jaxnas_normalise_channels_gradient',
+  ),
+}
 
 # A gain and a bias a channel, or its mean and biased variance.
 Terms = Float[Array, '2 C']
@@ -30,15 +40,16 @@ def takes(x: Map, activation: str | None) -> bool:
   )
 
 
-def moments(x_NHWC: Map) -> Terms:
+def moments(x: Map, layout: Layout) -> Terms:
   """Returns mean and biased variance, through which no gradient flows."""
-  x = lax.stop_gradient(x_NHWC)
-  out = jax.ShapeDtypeStruct((2, x.shape[-1]), np.float32)
-  return native.call('jaxnas_moments', [out], x)[0]
+  x = lax.stop_gradient(x)
+  out = jax.ShapeDtypeStruct((2, x.shape[layout.index('C')]), np.float32)
+  return native.call(_NAMES[layout][0], [out], x)[0]
 
 
 def normalise(
-  x_NHWC: Map,
+  x: Map,
+  layout: Layout,
   terms_2xC: Terms,
   statistics_2xC: Terms,
   activation: str | None,
@@ -47,13 +58,15 @@ def normalise(
   """Normalises and activates a map, where `takes` says so.
 
   Args:
-    x_NHWC: the map.
+    x: the map.
+    layout: of the map.
     terms_2xC: gain and bias.
     statistics_2xC: from `moments` of the map. The gradient of the map counts
       in that they depend on it.
     activation: its name; None: none.
     epsilon: of normalisation.
   """
+  _, name, of_gradient = _NAMES[layout]
   options = {
     'activation': np.int64(ACTIVATIONS[activation]),
     'epsilon': np.float32(epsilon),
@@ -63,7 +76,7 @@ def normalise(
   def run(x, terms, statistics):
     out = jax.ShapeDtypeStruct(x.shape, x.dtype)
     given = x, terms, statistics
-    return native.call('jaxnas_normalise', [out], *given, **options)[0]
+    return native.call(name, [out], *given, **options)[0]
 
   def forward(*given):
     return run(*given), given
@@ -73,10 +86,8 @@ def normalise(
     results = [
       jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (x, terms)
     ]
-    pulled = native.call(
-      'jaxnas_normalise_gradient', results, *given, g, **options
-    )
+    pulled = native.call(of_gradient, results, *given, g, **options)
     return *pulled, jnp.zeros_like(statistics)
 
   run.defvjp(forward, backward)
-  return run(x_NHWC, terms_2xC, statistics_2xC)
+  return run(x, terms_2xC, statistics_2xC)

@@ -161,8 +161,8 @@ void Copy(const From* from, int64_t count, To* to) {
 }
 
 // The sum of value(x[i]).
-template <typename Value>
-float Sum(const float* x, int64_t count, const Value& value) {
+template <typename T, typename Value>
+float Sum(const T* x, int64_t count, const Value& value) {
   // Four sums, as each addition waits for the one before it.
   Sums sums[4];
   int64_t i = 0;
@@ -205,20 +205,27 @@ void ForEach(xla::ffi::ThreadPool pool, int64_t count, const Work& work) {
   state->finished.wait(lock, [&] { return state->done.load() == count; });
 }
 
-// to[0 .. size) = the sum of what add(item, into) adds for all items. Parts of
+// Parts that a sum is made of.
+constexpr int64_t kParts = 8;
+
+// Items that one of several parts has.
+struct Range {
+  int64_t first, end;
+  int64_t count() const { return end - first; }
+};
+
+// to[0 .. size) = the sum of what add(range, into) adds for all items. Parts of
 // them are summed apart, as many whatever the threads: sums do not depend on
 // them.
 template <typename Add>
-void SumInParts(xla::ffi::ThreadPool pool, int64_t items, int64_t size,
-                float* to, const Add& add) {
-  constexpr int64_t kParts = 8, kPiece = 4096;
+void SumOfRanges(xla::ffi::ThreadPool pool, int64_t items, int64_t size,
+                 float* to, const Add& add) {
+  constexpr int64_t kPiece = 4096;
   int64_t parts = std::min(kParts, items);
   std::vector<float> sums(parts * size, 0.0f);
   ForEach(pool, parts, [&](int64_t part) {
-    int64_t end = items * (part + 1) / parts;
-    for (int64_t item = items * part / parts; item < end; ++item) {
-      add(item, sums.data() + part * size);
-    }
+    add(Range{items * part / parts, items * (part + 1) / parts},
+        sums.data() + part * size);
   });
   ForEach(pool, (size + kPiece - 1) / kPiece, [&](int64_t piece) {
     int64_t first = piece * kPiece, last = std::min(size, first + kPiece);
@@ -227,6 +234,15 @@ void SumInParts(xla::ffi::ThreadPool pool, int64_t items, int64_t size,
       const float* each = sums.data() + part * size;
       for (int64_t i = first; i < last; ++i) to[i] += each[i];
     }
+  });
+}
+
+// The same of what add(item, into) adds.
+template <typename Add>
+void SumInParts(xla::ffi::ThreadPool pool, int64_t items, int64_t size,
+                float* to, const Add& add) {
+  SumOfRanges(pool, items, size, to, [&](Range range, float* into) {
+    for (int64_t item = range.first; item < range.end; ++item) add(item, into);
   });
 }
 
