@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from jaxnas import density, supernets, train
-from jaxnas.bench import data, end_to_end, inputs, rank
+from jaxnas.bench import data, end_to_end, inputs, products, rank
 from jaxnas.bench.cases import Options
 from jaxnas.config import flags
 from jaxnas.data import crops, encoded, folders
@@ -43,6 +43,7 @@ RUN = {
   'batch_size': 16,
   'seed': 0,
 }
+OF_ONE = {'shape': [3, 8, 16, 4], 'batch_size': 2, 'seed': 0}
 PIECES = {'steps': 4, 'gradients': 3, 'ranked': 3}
 
 
@@ -65,7 +66,7 @@ def options(**changes):
   return Options(**given | changes)
 
 
-@pytest.mark.parametrize('part', [rank, data, end_to_end])
+@pytest.mark.parametrize('part', [products, rank, data, end_to_end])
 def test_cases_name_functions_and_their_arguments(part):
   cases = part.cases(options())
   assert cases and len({case.case for case in cases}) == len(cases)
@@ -81,9 +82,15 @@ def test_cases_name_functions_and_their_arguments(part):
 def test_options_make_cases_smaller():
   subset = options(archs=7, images=80, batch_size=20, seed=3)
   for case in rank.cases(subset):
+    dtype = case.ours.kwargs['dtype']
+    assert dtype in case.case
     assert case.ours.kwargs == {
-      'space': 'nas_bench_macro', 'archs': 7, 'images': 80, 'seed': 3
-    }  # fmt: skip
+      'space': 'nas_bench_macro',
+      'archs': 7,
+      'images': 80,
+      'seed': 3,
+      'dtype': dtype,
+    }
     assert case.ours.kwargs.items() <= case.baseline.kwargs.items()
   (case,) = end_to_end.cases(subset)
   wanted = {'archs': 7, 'images': 80, 'ranked_on': 6, 'batch_size': 20}
@@ -98,9 +105,12 @@ def test_options_make_cases_smaller():
   ('side', 'kwargs'),
   [
     (rank.ours, RANKED),
-    (rank.ours_by_path, {**RANKED, 'every': 2}),
+    (rank.ours_by_path, {**RANKED, 'every': 2, 'dtype': 'bfloat16'}),
+    (products.convolution, {**OF_ONE, 'number': 2}),
+    (products.product, {**OF_ONE, 'number': 1}),
     (torch_rank.theirs_by_path, {**RANKED, 'every': 4}),
     (torch_rank.theirs_by_walk, {**RANKED, 'archs': None}),
+    (torch_rank.theirs_by_walk, {**RANKED, 'dtype': 'bfloat16'}),
     (data.ours_photos, PHOTOS),
     (torch_data.theirs_photos, PHOTOS),
     (data.ours_cifar, CIFAR),

@@ -23,7 +23,14 @@ from jaxnas.config import flags, validation
 from jaxnas.runtime import environment, errors, files, outputs, streams
 
 Part = Literal[
-  'step', 'rank', 'density', 'data', 'end_to_end', 'compile', 'startup'
+  'step',
+  'products',
+  'rank',
+  'density',
+  'data',
+  'end_to_end',
+  'compile',
+  'startup',
 ]
 PARTS: tuple[Part, ...] = get_args(Part)
 # Modules of a part, where its name is not theirs; `compile` is a built-in.
@@ -36,7 +43,7 @@ class Bench(flags.Writes):
   """Flags of the command."""
 
   parts: tyro.conf.Positional[tuple[Part, ...]] = PARTS
-  """Parts to measure. Default: all of them, which takes an hour and a half."""
+  """Parts to measure. Default: all of them, which takes hours."""
   out: Path | None = None
   """A JSON file for the rows, written after each. STEM.environment.json beside
   it tells machine and versions, and of a GPU clocks and power of each case."""

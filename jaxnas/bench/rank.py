@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxnas import spaces, supernets
 from jaxnas.bench import inputs
@@ -33,16 +33,26 @@ Way = Callable[[Int[np.ndarray, 'A E']], Int[np.ndarray, ' A']]
 def cases(options: Options) -> list[Case]:
   """Seconds to rank all architectures, or `options.archs` drawn ones.
 
+  Both sides are float32, or bfloat16, which PyTorch computes by autocast.
   Images are one batch. Path by path, seconds are scaled from every tenth.
   """
+  return [
+    case
+    for dtype in ('float32', 'bfloat16')
+    for case in _of_dtype(dtype, options)
+  ]
+
+
+def _of_dtype(dtype: str, options: Options) -> list[Case]:
   count = options.archs or spaces.get(SPACE).size
   given = {
     'space': SPACE,
+    'dtype': dtype,
     'archs': options.archs,
     'images': options.images or IMAGES,
     'seed': options.seed,
   }
-  what = f'{count} of {SPACE} on {given["images"]} images'
+  what = f'{count} of {SPACE} on {given["images"]} images, {dtype}'
   walk, scaled = Side(f'{__name__}:ours', given), {'every': EVERY}
   return [
     Case(
@@ -81,13 +91,13 @@ class Snapshot(NamedTuple):
   x_BxHxWxC: Float[np.ndarray, 'B H W C']
   y_B: Int[np.ndarray, ' B']
   seed: int
+  dtype: str = 'float32'
+  """The type of the computation."""
 
 
 def walk(snapshot: Snapshot) -> Way:
   """Returns the way of `evaluation`, at first weights."""
-  net: Any = supernets.build(snapshot.space)
-  variables = supernets.init(net, snapshot.archs_AxE[0], snapshot.seed)
-  x_BxHxWxC, y_B = jnp.asarray(snapshot.x_BxHxWxC), jnp.asarray(snapshot.y_B)
+  net, variables, x_BxHxWxC, y_B = _prepared(snapshot)
 
   def way(archs_AxE):
     accuracy_A = evaluation.accuracies(
@@ -105,9 +115,7 @@ def walk(snapshot: Snapshot) -> Way:
 
 def by_path(snapshot: Snapshot) -> Way:
   """Returns a way with the same weights and counts, and nothing shared."""
-  net: Any = supernets.build(snapshot.space)
-  variables = supernets.init(net, snapshot.archs_AxE[0], snapshot.seed)
-  x_BxHxWxC, y_B = jnp.asarray(snapshot.x_BxHxWxC), jnp.asarray(snapshot.y_B)
+  net, variables, x_BxHxWxC, y_B = _prepared(snapshot)
 
   @jax.jit
   def hits(variables, x_BxHxWxC, y_B, arch_E):
@@ -123,7 +131,22 @@ def by_path(snapshot: Snapshot) -> Way:
   return way
 
 
-def drawn(*, space: str, archs: int | None, images: int, seed: int) -> Snapshot:
+def _prepared(snapshot: Snapshot) -> tuple[Any, Any, Array, Array]:
+  """Returns a supernet, its first weights, images and labels."""
+  net: Any = supernets.build(snapshot.space, dtype=jnp.dtype(snapshot.dtype))
+  variables = supernets.init(net, snapshot.archs_AxE[0], snapshot.seed)
+  x_BxHxWxC = jnp.asarray(snapshot.x_BxHxWxC, snapshot.dtype)
+  return net, variables, x_BxHxWxC, jnp.asarray(snapshot.y_B)
+
+
+def drawn(
+  *,
+  space: str,
+  archs: int | None,
+  images: int,
+  seed: int,
+  dtype: str = 'float32',
+) -> Snapshot:
   """Draws so many architectures, or takes all of them, and images."""
   of = spaces.get(space)
   archs_AxE = (
@@ -131,7 +154,7 @@ def drawn(*, space: str, archs: int | None, images: int, seed: int) -> Snapshot:
     if archs is None
     else of.subset(rng.generator(seed, 'archs'), archs)
   )
-  return Snapshot(of, archs_AxE, *inputs.images(of, images, seed), seed)
+  return Snapshot(of, archs_AxE, *inputs.images(of, images, seed), seed, dtype)
 
 
 def timed(

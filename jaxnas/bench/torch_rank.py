@@ -39,11 +39,13 @@ def _side(
     torch_nets.images(snapshot.x_BxHxWxC, device),
     torch_nets.labels(snapshot.y_B, device),
   )
-  return rank.timed(
-    lambda archs_AxE: way(net, archs_AxE, [batch])[:, 0],
-    snapshot.archs_AxE,
-    every,
-  )
+
+  def hits(archs_AxE):
+    narrow = snapshot.dtype == 'bfloat16'
+    with torch.autocast(device, torch.bfloat16, enabled=narrow):
+      return way(net, archs_AxE, [batch])[:, 0]
+
+  return rank.timed(hits, snapshot.archs_AxE, every)
 
 
 @torch.inference_mode()
