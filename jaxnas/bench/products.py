@@ -7,7 +7,6 @@ taps and inputs, and as many columns as outputs.
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +58,7 @@ def cases(options: Options) -> list[Case]:
 def convolution(
   *, shape: list[int], number: int, batch_size: int, seed: int
 ) -> Callable[[], float]:
-  """Measures one pass of a convolution of stride 1.
+  """Measures 1e9 operations/s of one pass of a convolution of stride 1.
 
   Args:
     shape: kernel, inputs, outputs and side.
@@ -69,44 +68,12 @@ def convolution(
   """
   k, inputs, outputs, side = shape
   maps = batch_size, side, side
-  return _pace(
-    convolutions.dense,
-    ((*maps, inputs), (k, k, inputs, outputs), (*maps, outputs)),
-    number,
-    seed,
-  )
-
-
-def product(
-  *, shape: list[int], number: int, batch_size: int, seed: int
-) -> Callable[[], float]:
-  """Measures a product of as many rows, terms and columns.
-
-  It is a pointwise convolution of as many inputs as the kernel has taps for.
-  """
-  k, inputs, outputs, side = shape
-  maps = batch_size, side, side
-  inputs *= k * k
-  return _pace(
-    convolutions.dense,
-    ((*maps, inputs), (1, 1, inputs, outputs), (*maps, outputs)),
-    number,
-    seed,
-  )
-
-
-def _pace(
-  function: Callable[[Any, Any], Any],
-  shapes: tuple[tuple[int, ...], ...],
-  number: int,
-  seed: int,
-) -> Callable[[], float]:
-  """Returns a function that measures 1e9 operations/s of one pass."""
+  shapes = (*maps, inputs), (k, k, inputs, outputs), (*maps, outputs)
   normal = np.random.default_rng(seed).normal
   x, kernel, g = (jnp.asarray(normal(size=s), jnp.bfloat16) for s in shapes)
 
   def run(x, kernel, g):
-    out, pull = jax.vjp(function, x, kernel)
+    out, pull = jax.vjp(convolutions.dense, x, kernel)
     return out if number == 0 else pull(g)[number - 1]
 
   compiled = jax.jit(run).lower(x, kernel, g).compile()
@@ -119,3 +86,12 @@ def _pace(
 
   measure()
   return measure
+
+
+def product(*, shape: list[int], **given: int) -> Callable[[], float]:
+  """Measures a product of as many rows, terms and columns.
+
+  It is a pointwise convolution of as many inputs as the kernel has taps for.
+  """
+  k, inputs, outputs, side = shape
+  return convolution(shape=[1, k * k * inputs, outputs, side], **given)

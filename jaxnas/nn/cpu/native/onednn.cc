@@ -320,6 +320,16 @@ ffi::Error MultiplyGradient(ffi::ThreadPool pool, Matrix x, Matrix g,
   });
 }
 
+// What takes a map and a kernel, and gives a map.
+auto OfMaps() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Map>()
+      .Arg<Kernel>()
+      .Ret<Map>()
+      .Attr<int64_t>("stride");
+}
+
 }  // namespace
 }  // namespace jaxnas
 
@@ -333,21 +343,10 @@ extern "C" int jaxnas_onednn_instructions() {
 }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_onednn_convolve, jaxnas::Convolve,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<jaxnas::Map>()
-                                  .Arg<jaxnas::Kernel>()
-                                  .Ret<jaxnas::Map>()
-                                  .Attr<int64_t>("stride"));
+                              jaxnas::OfMaps());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_onednn_input_gradient,
-                              jaxnas::InputGradient,
-                              ffi::Ffi::Bind()
-                                  .Ctx<ffi::ThreadPool>()
-                                  .Arg<jaxnas::Map>()
-                                  .Arg<jaxnas::Kernel>()
-                                  .Ret<jaxnas::Map>()
-                                  .Attr<int64_t>("stride"));
+                              jaxnas::InputGradient, jaxnas::OfMaps());
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxnas_onednn_kernel_gradient,
                               jaxnas::KernelGradient,
