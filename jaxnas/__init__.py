@@ -11,9 +11,11 @@ commands are `python -m jaxnas.train` and its like.
 import importlib
 from typing import Any
 
-from jaxnas.runtime import loading
+from jaxnas.runtime import allocator, loading
 
 if loading.is_command():
+  # First, since `watch` starts a thread.
+  allocator.tune()
   loading.watch()
 
 # The room of each name. They are imported when they are asked for, since JAX
