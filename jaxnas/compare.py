@@ -5,15 +5,13 @@ uniform,uniform+debias,tree:iterative,tree:iterative+debias`.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from jaxnas import truth
-from jaxnas.config import flags, validation
+from jaxnas.config import Config, flags, validation
 from jaxnas.many import flags as many
-from jaxnas.runtime import errors, files, startup, streams
+from jaxnas.runtime import errors, files, streams
 
 # The file that says what is compared.
 COMPARES = 'compare.json'
@@ -23,7 +21,7 @@ DEFAULTS = {'seeds': 3, 'budget': 'paths'}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Compare(many.Gathers, flags.Truth):
+class Compare(many.Labelled):
   """Flags of the command."""
 
   samplers: str | None = None
@@ -39,10 +37,9 @@ class Compare(many.Gathers, flags.Truth):
 def main(argv: Sequence[str] | None = None) -> int:
   args = flags.parse(Compare, argv)
   results, workdir = compare(args)
-  from jaxnas.report.console import comparison as console
+  from jaxnas.many import labelled
 
-  console.show(results)
-  return 0 if args.gather else report_failures(results, workdir)
+  return labelled.show(results, workdir, args)
 
 
 def compare(
@@ -50,94 +47,28 @@ def compare(
 ) -> tuple[dict[str, list[dict[str, Any]]], Path]:
   """Compares as the flags say; returns results by label, and their folder."""
   # JAX and what needs it come after the flags, so that `--help` is quick.
-  from jaxnas.experiment import comparison, contents, datasets
-  from jaxnas.many import driver, runs
+  from jaxnas.data import DataSet
+  from jaxnas.experiment import comparison
+  from jaxnas.many import labelled
   from jaxnas.report import figures
-  from jaxnas.runtime.preemption import Preemption
 
-  with ends.usage():
-    args = many.check(args)
-    driver.ready(args)
-    startup.prepare_process()
+  def request(args: Compare, base: Config) -> labelled.Request:
     asked = requested(args, args.workdir)
-    # The baseline without debiasing is a sampler of its own here.
-    alone = dataclasses.replace(args.experiment.debias, baseline=False)
-    base = dataclasses.replace(args.experiment, debias=alone)
-    loaded = datasets.load(base.data)
-    configs = {
-      label: comparison.checked(
-        comparison.configure(base, label, asked['budget']), label, loaded
-      )
-      for label in asked['samplers']
-    }
-    table = truth.find(
-      datasets.space(base.space, loaded),
-      base.data.name,
-      args.table,
-      args.workdir,
-      args.table_column,
-    )
-    seeds = range(base.seed, base.seed + asked['seeds'])
-    workdir = args.workdir or Path('runs', 'compare')
-    wanted = comparison.Runs(configs, seeds, comparison.by_label(workdir))
-    seen = runs.instead(wanted, args, workdir, table, loaded, ends)
-    if seen is not None:
-      return seen, workdir
-    if args.workdir:
-      comparison.check_table(args.workdir, base, seeds, table)
-    images = contents.of(base, loaded)
-    workdir = contents.open_run(
-      args.workdir,
-      args.experiment,
-      images,
-      resume=args.resume,
-      name='compare',
-      command='compare',
-      overwrite=args.overwrite,
-    )
-    files.write_json(workdir / COMPARES, asked)
-    if table is not None:
-      truth.dump(table, workdir / 'table.json', data=base.data.name)
-  print(f'{workdir}: {images}')
-  if table is not None:
-    print(table)
-  with ends.outcome(workdir), Preemption() as preemption:
-    results = runs.train(
-      wanted._replace(place=comparison.by_label(workdir)),
-      workdir,
-      table,
-      loaded,
-      preemption,
-      args,
-      'jaxnas.compare',
-      many.argv_of_task(workdir, args, args.experiment),
-    )
-    if results is None:
-      return {}, workdir
-    files.write_json(workdir / 'results.json', results)
-  figures.comparison(results, workdir / 'compare.png')
+
+    def configs(loaded: DataSet) -> labelled.Labelled:
+      return {
+        label: comparison.checked(
+          comparison.configure(base, label, asked['budget']), label, loaded
+        )
+        for label in asked['samplers']
+      }, range(base.seed, base.seed + asked['seeds'])
+
+    return labelled.Request(COMPARES, asked, configs, comparison.by_label)
+
+  results, workdir = labelled.do('compare', args, request, ends)
+  if results and not args.gather:
+    figures.comparison(results, workdir / 'compare.png')
   return results, workdir
-
-
-def report_failures(
-  results: dict[str, list[dict[str, Any]]], workdir: Path
-) -> int:
-  """Prints a line for each run that failed, and returns the exit code."""
-  failed = [
-    f'{label}, seed {result["seed"]}: {result["error"]}'
-    for label, of_seeds in results.items()
-    for result in of_seeds
-    if 'error' in result
-  ]
-  for line in failed:
-    print(f'error: {line}', file=sys.stderr)
-  if failed:
-    print(
-      f'try {"them" if len(failed) > 1 else "it"} again with --workdir '
-      f'{workdir} --resume',
-      file=sys.stderr,
-    )
-  return 1 if failed else 0
 
 
 def requested(args: Compare, workdir: Path | None) -> dict[str, Any]:

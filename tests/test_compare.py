@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxnas import compare, config, truth
+from jaxnas import compare, config, spaces, sweep, truth
 from jaxnas.config import Debias, Sampler, run_folder
 from jaxnas.experiment import build, comparison, cost, datasets
 from jaxnas.experiment import run as training
@@ -239,7 +239,7 @@ class Trained:
     preemption=None,
     group=None,
   ):
-    assert group == run.parent.parent
+    assert group in run.parents
     self.calls.append((run, experiment.config, warmup_from))
     # As far as the warm-up everything goes well.
     (run / 'checkpoints' / str(experiment.warmup_steps)).mkdir(parents=True)
@@ -545,6 +545,66 @@ def test_without_such_a_warm_up_they_have_their_own(tmp_path, trained):
   flags, _ = flags_of(tmp_path, 'uniform+debias,uniform', seeds=1)
   compare.main(flags)
   assert warmups(trained) == [None, None]
+
+
+OF = {compare: ['--samplers', 'uniform'], sweep: ['--set', 'seed=0,1']}
+
+
+@pytest.fixture(params=OF)
+def begun(request, tmp_path):
+  """A command that trains labelled runs, its flags, and their folder."""
+  flags, run = flags_in(tmp_path)
+  flags += ['--epochs', '1', '--debias.effective_fraction', 'None']
+  return request.param, [*flags, *OF[request.param]], run
+
+
+def table_in(folder, *, lacks=0, adds=0.0):
+  """Writes the table of digits to a file, short of some, or changed a bit."""
+  whole = truth.load(spaces.get('digits'))
+  seeds_AxS = whole.seeds_AxS.copy()
+  seeds_AxS[0] += adds
+  part = dataclasses.replace(
+    whole, archs_AxE=whole.archs_AxE[lacks:], seeds_AxS=seeds_AxS[lacks:]
+  )
+  truth.dump(part, folder / 'own.json', data='digits')
+  return ['--table', str(folder / 'own.json')]
+
+
+def test_a_folder_is_held_to_one_table(begun, tmp_path, trained, capsys):
+  command, flags, run = begun
+  assert command.main(flags) == 0
+  # Its folder may have moved, and what it holds is the same.
+  again = ['--workdir', str(run), '--resume']
+  assert command.main([*again, *table_in(tmp_path)]) == 0
+  before = read(run / 'table.json')
+  with pytest.raises(SystemExit) as ended:
+    command.main([*again, *table_in(tmp_path, adds=0.01)])
+  assert ended.value.code == 2
+  err = capsys.readouterr().err
+  assert 'is held to another table' in err and '--table' in err
+  assert read(run / 'table.json') == before
+
+
+def test_a_table_is_no_news_to_runs_that_are_done(
+  begun, tmp_path, trained, capsys, monkeypatch
+):
+  command, flags, run = begun
+  with monkeypatch.context() as patched:
+    patched.setattr(truth, 'find', lambda *_: None)
+    assert command.main(flags) == 0
+  with pytest.raises(SystemExit) as ended:
+    command.main(['--workdir', str(run), '--resume', *table_in(tmp_path)])
+  assert ended.value.code == 2
+  assert 'was held to no table' in capsys.readouterr().err
+  assert not (run / 'table.json').exists()
+
+
+def test_a_table_holds_what_is_ranked(begun, tmp_path, trained, capsys):
+  command, flags, run = begun
+  with pytest.raises(SystemExit) as ended:
+    command.main([*flags, *table_in(tmp_path, lacks=1)])
+  assert ended.value.code == 2 and not trained.calls and not run.exists()
+  assert '0000' in capsys.readouterr().err
 
 
 def test_without_truth_there_is_no_picture(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxnas import data, spaces, truth
 from jaxnas.config import (
@@ -93,36 +92,6 @@ def checked(config: Config, label: str, loaded: data.DataSet) -> Config:
   except ValueError as error:
     raise ValueError(f'{label}: {error}') from error
   return config if rewards else plain
-
-
-def check_table(
-  workdir: Path, config: Config, seeds: Sequence[int], table: truth.Table | None
-) -> None:
-  """Raises ValueError where runs that are done were held to another truth.
-
-  It does so too where the table lacks what a seed ranks.
-  """
-  if table is None:
-    return
-  for seed in seeds:
-    of_seed = dataclasses.replace(config, seed=seed)
-    table.accuracy(build.ranking_archs(of_seed, table.space))
-  if not (workdir / 'table.json').exists():
-    if done := sorted(workdir.glob('*/seed_*/correlation.json')):
-      raise ValueError(
-        f'{done[0].parent} was held to no table: choose another --workdir, or '
-        'leave out --table.'
-      )
-    return
-  before = truth.find(table.space, config.data.name, None, workdir)
-  if before and not (
-    np.array_equal(before.archs_AxE, table.archs_AxE)
-    and np.array_equal(before.accuracy_A, table.accuracy_A)
-  ):
-    raise ValueError(
-      f'{workdir} is held to another table: resume it without --table, or '
-      'choose another --workdir.'
-    )
 
 
 class Runs(NamedTuple):

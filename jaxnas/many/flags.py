@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from jaxnas.config import Config, flatten, trusted, validation
 from jaxnas.config.fields import MOST
-from jaxnas.config.flags import Command
+from jaxnas.config.flags import Command, Truth
 from jaxnas.config.registry import EXECUTORS
 
 
@@ -71,6 +71,11 @@ class Gathers(Many, Command):
   far."""
   dry_run: bool = False
   """Train nothing: say how many trainings are left, with hours and disk."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Labelled(Gathers, Truth):
+  """Flags of those that train runs by label, and hold them to the truth."""
 
 
 def argv_of_task(
