@@ -160,7 +160,7 @@ def retrained_in(args: Export, config: Config, arch: str) -> Path | None:
 
   Raises ValueError where a flag is of the other kind of weights.
   """
-  from jaxnas.experiment import retraining
+  from jaxnas.experiment import outcomes, retraining
 
   recalibrates = args.batches != config.ranking.calibration_batches
   if retraining.is_of_retraining(args.run):
@@ -183,8 +183,8 @@ def retrained_in(args: Export, config: Config, arch: str) -> Path | None:
     why = f'{folder} retrained all architectures and kept no weights'
   elif (space.parse(other) != space.parse(arch)).any():
     why = f'{folder} retrained {other}, not {arch}'
-  elif not (folder / retraining.RESULT).exists():
-    why = f'{folder} is not done (no {retraining.RESULT})'
+  elif not (folder / outcomes.RESULT).exists():
+    why = f'{folder} is not done (no {outcomes.RESULT})'
   if why is None:
     return folder
   if args.weights == 'retrained' or args.seed is not None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxnas import config, data, debug
 from jaxnas.data import fingerprint
-from jaxnas.experiment import build, contents, dump, retraining
+from jaxnas.experiment import build, contents, dump, outcomes
 from jaxnas.runtime import files
 from jaxnas.training.checkpoint import Checkpoints
 from support import refusals
@@ -234,8 +234,8 @@ def made(tmp_path_factory):
     alone = root / 'alone'
     contents.open_run(alone, given, built.images, resume=False)
     files.write_json(alone / 'retrain.json', {'arch': '000'})
-    retraining.write_result(
-      built, '000', np.array([0.5]), alone / retraining.RESULT
+    outcomes.write_result(
+      built, '000', np.array([0.5]), alone / outcomes.RESULT
     )
     dump.write(dump.Dump(3, [], 'nan'), experiment, root / 'run')
     dump.write(dump.Dump(3, ['000'], 'nan', seed=0), built, alone)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnas import export, rank, retrain, spaces, supernets, train, truth
-from jaxnas.experiment import artifact, retraining
+from jaxnas.experiment import artifact, outcomes
 
 
 def write(file, shape, classes, *, floats=False):
@@ -108,7 +108,7 @@ def test_a_table_says_which_images_it_is_on(tmp_path):
   space = spaces.get('digits').on_images((12, 9, 3), 4)
   table = truth.from_seeds(space, np.full((81, 2), 0.5))
   file = tmp_path / 'table.json'
-  retraining.write_table(table, file, {'data': 'arrays'})
+  outcomes.write_table(table, file, {'data': 'arrays'})
   assert truth.find(space, 'arrays', file, None).images == ((12, 9, 3), 4)
   for other in (space.on_images((12, 9, 1), 4), space.on_images((12, 9, 3), 5)):
     with pytest.raises(ValueError, match='is on images of 12x9x3 in 4 classes'):

@@ -168,7 +168,7 @@ def moved(tmp_path_factory):
   images = data.load('digits')
   np.savez(
     before / 'mine.npz',
-    **{key: getattr(images, key) for key in data.images.ARRAYS},
+    **{key: getattr(images, key) for key in data.npz.ARRAYS},
   )
   with pytest.MonkeyPatch.context() as patch, small_run.registered():
     patch.chdir(before)

@@ -12,7 +12,7 @@ import pytest
 
 from jaxnas import config, density, spaces, truth
 from jaxnas.config import run_folder
-from jaxnas.experiment import comparison, predictions, retraining, trained
+from jaxnas.experiment import comparison, outcomes, predictions, trained
 from jaxnas.report import folders, sections
 from jaxnas.runtime import errors, files, jsonl, ledger, memory, seals
 from jaxnas.runtime import npz as npz_files
@@ -164,7 +164,7 @@ def test_results_of_another_run_are_trained_again(tmp_path, capsys):
   rows = [{'arch': '0000', 'seed': n, 'accuracy': 0.5} for n in range(2)]
   jsonl.append_row(file, rows[0], 'run')
   jsonl.append_row(file, rows[1], 'other')
-  assert retraining.read_results(file, 'run') == {('0000', 0): 0.5}
+  assert outcomes.read_results(file, 'run') == {('0000', 0): 0.5}
   assert 'of another run' in capsys.readouterr().out
 
 

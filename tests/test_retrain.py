@@ -7,7 +7,7 @@ import pytest
 
 from jaxnas import config, retrain, spaces, truth
 from jaxnas.config import run_folder
-from jaxnas.experiment import build, retraining
+from jaxnas.experiment import build, outcomes, retraining
 from jaxnas.experiment.stand_alone import make_trainer
 from jaxnas.runtime import files
 from jaxnas.runtime.preemption import Preemption
@@ -71,7 +71,7 @@ def test_a_row_cut_short_is_trained_again(tmp_path):
   )
   np.testing.assert_array_equal(again, whole)
   assert len(calls) == 5
-  assert len(retraining.read_results(results, 'run')) == 4
+  assert len(outcomes.read_results(results, 'run')) == 4
 
 
 def test_agreement_of_disjoint_sets_of_seeds():
@@ -83,9 +83,9 @@ def test_agreement_of_disjoint_sets_of_seeds():
     )
     for a, b, c, d in [(0, 1, 2, 3), (0, 2, 1, 3), (0, 3, 1, 2)]
   ]
-  assert retraining.agreement(accuracy_AxS, 2) == pytest.approx(np.mean(taus))
-  assert retraining.agreement(np.repeat(accuracy_AxS[:, :1], 2, 1), 1) == 1
-  assert retraining.agreement(accuracy_AxS[:, :1], 1) is None
+  assert outcomes.agreement(accuracy_AxS, 2) == pytest.approx(np.mean(taus))
+  assert outcomes.agreement(np.repeat(accuracy_AxS[:, :1], 2, 1), 1) == 1
+  assert outcomes.agreement(accuracy_AxS[:, :1], 1) is None
 
 
 def test_all_writes_a_table_that_loads(flags, monkeypatch, capsys):
@@ -149,7 +149,7 @@ def test_the_shipped_table_of_digits_says_how_it_was_made():
   metadata = json.loads(file.read_text())
   for size, name in ((1, 'two_seeds'), (6, 'halves')):
     assert metadata[f'agreement_of_{name}'] == pytest.approx(
-      retraining.agreement(table.seeds_AxS, size)
+      outcomes.agreement(table.seeds_AxS, size)
     )
   assert metadata['agreement_of_halves'] >= 0.7
   assert 'jaxnas.retrain --config digits_truth.py --all' in metadata['command']
@@ -157,12 +157,12 @@ def test_the_shipped_table_of_digits_says_how_it_was_made():
 
 def test_equal_networks_are_trained_once():
   macro = spaces.get('nas_bench_macro')
-  archs_DxE, form_A = retraining.networks(macro, macro.enumerate())
+  archs_DxE, form_A = outcomes.networks(macro, macro.enumerate())
   assert len(archs_DxE) == 3969
   np.testing.assert_array_equal(
     archs_DxE[form_A], macro.canonical(macro.enumerate())
   )
-  archs_DxE, form_A = retraining.networks(macro, macro.parse('01020010')[None])
+  archs_DxE, form_A = outcomes.networks(macro, macro.parse('01020010')[None])
   np.testing.assert_array_equal(archs_DxE[form_A], [macro.parse('01020010')])
 
 

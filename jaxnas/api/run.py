@@ -34,7 +34,7 @@ from jaxnas.config import (
   run_folder,
   types,
 )
-from jaxnas.experiment import contents, predictions, retraining, trained
+from jaxnas.experiment import contents, outcomes, predictions, trained
 from jaxnas.experiment.search import BEST
 from jaxnas.runtime import errors, files, paths, startup
 
@@ -237,9 +237,7 @@ class Run:
       args = types.replaced(given, _nested(given, flags, *inner))
     folder = retrain.retrain(args, errors.CALL)
     facts = {'config': digest(args.experiment)}
-    return files.read_result(
-      folder / retraining.RESULT, run_files.RESULT, facts
-    )
+    return files.read_result(folder / outcomes.RESULT, run_files.RESULT, facts)
 
   def export(self, arch: str = 'best', **flags: Any) -> dict[str, Any]:
     """Hands an architecture over as a network; see `jaxnas.export`.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,16 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 from PIL import Image
 
-from jaxnas.data import array_records, cifar, imagenet16, labels, tfds_folders
+from jaxnas.data import (
+  array_records,
+  cifar,
+  imagenet16,
+  labels,
+  npz,
+  tfds_folders,
+)
 from jaxnas.data.ignored import Ignored
-from jaxnas.runtime import errors, files
+from jaxnas.runtime import errors
 
 # Test images of which so many say in what unit they are.
 FEW = 10
@@ -49,9 +55,6 @@ class Images:
     if low >= 0 and high <= 1:
       return 'floats of 0 to 1'
     return f'floats taken as standardised, {low:.3g} to {high:.3g}'
-
-
-ARRAYS = ('x_train', 'y_train', 'x_test', 'y_test')
 
 
 def cifar10(dir: str | None) -> Images:
@@ -178,7 +181,7 @@ def _decode(
 
 
 def arrays(dir: str | None) -> Images:
-  """Reads an npz of one's own, with the arrays of `ARRAYS`.
+  """Reads an npz of one's own, with the arrays of `npz.ARRAYS`.
 
   Images are bytes or floats. Floats are kept as float32 and normalised by their
   own mean and deviation, in whatever unit they are.
@@ -196,11 +199,11 @@ def arrays(dir: str | None) -> Images:
       f'data.dir {file} is no file: give by --data.dir the npz with x_train, '
       'y_train, x_test, y_test that data.name arrays reads.'
     )
-  found = _read_npz(file, 'uf')
+  found = npz.read(file, 'uf')
   classes = labels.count(f'{file}: y_train', found['y_train'])
   images = _with_moments(**found, classes=classes)
   _check_scales(file, images)
-  return dataclasses.replace(images, ignored=Ignored(names=_unread(file)))
+  return dataclasses.replace(images, ignored=Ignored(names=npz.unread(file)))
 
 
 def _check_scales(file: Path, images: Images) -> None:
@@ -242,47 +245,6 @@ def _check_scales(file: Path, images: Images) -> None:
     )
 
 
-def _as_images(name: str, x: np.ndarray) -> str:
-  """Returns how to save an array as images, where that can be told."""
-  if x.ndim == 2:
-    return (
-      f': where a row is an image, save {name}.reshape(-1, H, W, C) by its '
-      'height, width and channels, or, of channels one after the other as in '
-      "CIFAR's batches, reshape(-1, C, H, W).transpose(0, 2, 3, 1)"
-    )
-  if x.ndim == 3 and x.dtype == np.uint8:
-    return f': save {name}[..., None]'
-  if x.ndim == 4 and x.size and x.dtype.kind in 'iuf':
-    low, high = x.min(), x.max()
-    if x.dtype.kind == 'f' and low >= 0 and high <= 1:
-      return f': save (255 * {name}).round().astype(np.uint8)'
-    if low >= 0 and high <= 255:
-      return f': save {name}.astype(np.uint8)'
-    return f': it has values of {low:g} to {high:g}, scale them to 0 to 255'
-  return ''
-
-
-def _as_labels(name: str, y: np.ndarray, count: int) -> str:
-  """Returns how to save an array as labels, where that can be told."""
-  if y.shape == (count,) and y.dtype.kind in 'US':
-    return f': save np.searchsorted(np.unique(y_train), {name})'
-  if y.shape == (count,) and y.dtype.kind == 'f' and not np.isfinite(y).all():
-    first = (~np.isfinite(y)).argmax()
-    return (
-      f', and image {first} has {y[first]:g}: leave out what has no label, or '
-      'give it one'
-    )
-  if y.shape == (count,) and y.dtype.kind in 'fb':
-    whole = (np.floor(y) == y).all()
-    return f': save {name}.astype(int)' if whole else ''
-  if y.shape == (count, 1) and y.dtype.kind in 'iu':
-    return f': save {name}[:, 0]'
-  a_row = y.ndim == 2 and len(y) == count and y.size and y.dtype.kind in 'iufb'
-  if a_row and np.array_equal(y, np.eye(y.shape[1])[y.argmax(axis=1)]):
-    return f': save {name}.argmax(axis=1)'
-  return ''
-
-
 def imagenet16_120(dir: str | None) -> Images:
   """Reads ImageNet16-120 from the folder that jaxnas.prepare wrote.
 
@@ -293,7 +255,7 @@ def imagenet16_120(dir: str | None) -> Images:
   if not file.is_file():
     command = _command('imagenet16_120', folder)
     raise FileNotFoundError(f'no {file.name} in {folder}: {command} makes it.')
-  arrays = _read_npz(file)
+  arrays = npz.read(file)
   for key in ('y_train', 'y_test'):
     if arrays[key].max() >= imagenet16.CLASSES:
       raise ValueError(
@@ -301,88 +263,3 @@ def imagenet16_120(dir: str | None) -> Images:
         f'{imagenet16.CLASSES - 1}.'
       )
   return _with_moments(**arrays, classes=imagenet16.CLASSES)
-
-
-def _as_float32(name: str, x_NxHxWxC: np.ndarray) -> np.ndarray:
-  """Raises ValueError for floats that are no pixels, or are bytes."""
-  with np.errstate(over='ignore'):
-    x = x_NxHxWxC.astype(np.float32)
-  low, high = x.min(), x.max()
-  if not np.isfinite(low + high):
-    first = np.unravel_index((~np.isfinite(x)).argmax(), x.shape)
-    raise ValueError(
-      f'{name} has values that are not finite in float32, the first one '
-      f'{x_NxHxWxC[first]:g} in image {first[0]}: repair the image, or leave '
-      'it out.'
-    )
-  if low >= 0 and 1 < high <= 255 and (x % 1 == 0).all():
-    raise ValueError(
-      f'{name} has whole numbers from {low:g} to {high:g} as floats: save '
-      f'x.astype(np.uint8).'
-    )
-  return x
-
-
-def _unread(file: Path) -> tuple[str, ...]:
-  """Returns the names of arrays in an npz that are none of `ARRAYS`."""
-  with zipfile.ZipFile(file) as zipped:
-    names = [name.removesuffix('.npy') for name in zipped.namelist()]
-  return tuple(name for name in names if name not in ARRAYS)
-
-
-def _read_npz(file: Path, kinds: str = 'u') -> dict[str, np.ndarray]:
-  """Reads images and labels. Raises ValueError where they are neither.
-
-  Args:
-    file: the npz.
-    kinds: NumPy's letters of the kinds that images may be.
-  """
-  arrays = files.read_npz(file, ARRAYS)
-  wanted = 'uint8 or floats' if 'f' in kinds else 'uint8'
-  for part in ('train', 'test'):
-    x, y = arrays[f'x_{part}'], arrays[f'y_{part}']
-    bytes_or_floats = x.dtype == np.uint8 or (x.dtype.kind == 'f' in kinds)
-    if not bytes_or_floats or x.ndim != 4 or x.size == 0:
-      raise ValueError(
-        f'{file}: x_{part} is {x.dtype} of shape {x.shape}; it must be '
-        f'{wanted} of shape (N, H, W, C), none of them 0'
-        f'{_as_images(f"x_{part}", x)}.'
-      )
-    if x.dtype.kind == 'f':
-      arrays[f'x_{part}'] = _as_float32(f'{file}: x_{part}', x)
-    _, height, width, channels = x.shape
-    # No image is at most 4 pixels high with more channels than that.
-    if height < width == channels or height <= 4 < min(width, channels):
-      raise ValueError(
-        f'{file}: x_{part} of shape {x.shape} has its channels first; they '
-        'must come last: save x.transpose(0, 2, 3, 1).'
-      )
-    if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),):
-      raise ValueError(
-        f'{file}: y_{part} is {y.dtype} of shape {y.shape}; it must be '
-        f'integers of shape ({len(x)},)'
-        f'{_as_labels(f"y_{part}", y, len(x))}.'
-      )
-    if y.min() < 0 or y.max() > np.iinfo(np.int32).max:
-      raise ValueError(
-        f'{file}: labels of y_{part} are {y.min()} to {y.max()}; they must '
-        'count the classes from 0, as int32.'
-      )
-  train, test = arrays['x_train'], arrays['x_test']
-  if train.shape[1:] != test.shape[1:]:
-    raise ValueError(
-      f'{file}: images of x_train are {train.shape[1:]}, of x_test '
-      f'{test.shape[1:]}; they must agree.'
-    )
-  if train.dtype != test.dtype:
-    raise ValueError(
-      f'{file}: x_train is {train.dtype} and x_test {test.dtype}; they must '
-      'agree.'
-    )
-  constant_C = (train == train[0, 0, 0]).all(axis=(0, 1, 2))
-  if constant_C.any():
-    raise ValueError(
-      f'{file}: channel {constant_C.argmax()} of x_train is constant; it has '
-      'no standard deviation to divide by: leave it out.'
-    )
-  return arrays

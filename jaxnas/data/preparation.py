@@ -8,7 +8,7 @@ the tests prepare archives and pickles of the same format.
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxnas.data import cifar, cifar_records, imagenet16, images
+from jaxnas.data import cifar, cifar_records, imagenet16, npz
 from jaxnas.runtime import download, pickles
 from jaxnas.runtime.download import Source
 from jaxnas.runtime.once import Conversion, Prepared, npz_once, once
@@ -87,7 +87,7 @@ def imagenet16_120(
   source = Path(source)
   pickles.check_trusted(source, trust_pickle)
   return npz_once(
-    Path(dir) / imagenet16.FILE, images.ARRAYS, lambda: imagenet16.read(source)
+    Path(dir) / imagenet16.FILE, npz.ARRAYS, lambda: imagenet16.read(source)
   )
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from jaxnas import density, spaces, truth
 from jaxnas.config import Config, digest, run_folder
-from jaxnas.experiment import contents, predictions, retraining
+from jaxnas.experiment import contents, outcomes, predictions, retraining
 from jaxnas.runtime import files
 from jaxnas.runtime.rng import generator
 from jaxnas.truth import calibration
@@ -103,7 +103,7 @@ def truths(given: Path, config: Config, space: spaces.Space) -> truth.Table:
       f'--truths {given} trained {of.space} on {of.data.name}; the run is of '
       f'{config.space} on {config.data.name}.'
     )
-  done = retraining.read_results(given / 'results.jsonl', digest(of))
+  done = outcomes.read_results(given / outcomes.RESULTS, digest(of))
   if not done:
     raise ValueError(
       f'--truths {given} has trained nothing to the end yet: finish it with '

@@ -27,7 +27,7 @@ from jaxnas.experiment import (
   stand_alone,
   trained,
 )
-from jaxnas.experiment.retraining import RESULT
+from jaxnas.experiment.outcomes import RESULT
 from jaxnas.runtime import environment, errors, files, places, words
 from jaxnas.supernets import recalibration
 

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from jaxnas import spaces
 from jaxnas.config import Config, digest, validation
-from jaxnas.experiment import build, contents, origin, retraining
+from jaxnas.experiment import build, contents, origin, outcomes
 from jaxnas.many import tasks
 from jaxnas.many.tasks import Task, Work
 from jaxnas.runtime import files, jsonl
@@ -33,7 +33,7 @@ class Rows:
   ) -> None:
     self.config, self.archs_AxE, self.workdir = config, archs_AxE, workdir
     self.space, self.of = spaces.get(config.space), digest(config)
-    archs_DxE, _ = retraining.networks(self.space, archs_AxE)
+    archs_DxE, _ = outcomes.networks(self.space, archs_AxE)
     self.names = [self.space.format(arch_E) for arch_E in archs_DxE]
     self.folders = {name: folder(workdir, config, name) for name in self.names}
 
@@ -43,16 +43,16 @@ class Rows:
 
   def read(self) -> list[dict[str, Any]]:
     """Reads what is done, here and in the folders of rows."""
-    return retraining.gathered(self.workdir, self.of, self.folders, self.seeds)
+    return outcomes.gathered(self.workdir, self.of, self.folders, self.seeds)
 
   def collect(self) -> None:
     """Brings what is done into one file; the folder must be this process's."""
-    retraining.read_results(self.workdir / retraining.RESULTS, self.of)
-    jsonl.write_rows(self.workdir / retraining.RESULTS, self.read(), self.of)
+    outcomes.read_results(self.workdir / outcomes.RESULTS, self.of)
+    jsonl.write_rows(self.workdir / outcomes.RESULTS, self.read(), self.of)
 
   def missing(self) -> list[str]:
     """Returns the architectures that lack a seed."""
-    done = retraining.accuracies(self.read())
+    done = outcomes.accuracies(self.read())
     return [
       name
       for name in self.names
@@ -109,17 +109,17 @@ class Rows:
 
   def write_table(self) -> None:
     """Writes the table of those that are done, if any."""
-    done = retraining.accuracies(self.read())
+    done = outcomes.accuracies(self.read())
     space = contents.space_of(self.workdir, self.config)
-    table = retraining.table_of(space, self.archs_AxE, done, self.seeds)
+    table = outcomes.table_of(space, self.archs_AxE, done, self.seeds)
     if table is None:
       print(f'{self.workdir}: no architecture has all of its seeds yet')
       return
-    made_of = retraining.provenance(self.config.data.name)
+    made_of = outcomes.provenance(self.config.data.name)
     made_of['skipped_images'] = self._skipped()
     # Some may have been trained in this folder, before there were tasks.
     made_of |= origin.of_folders([self.workdir, *self.folders.values()])
-    retraining.write_table(table, self.workdir / retraining.TABLE, made_of)
+    outcomes.write_table(table, self.workdir / outcomes.TABLE, made_of)
 
   def _skipped(self) -> int:
     """Returns the largest number of images that a training replaced."""
@@ -128,7 +128,7 @@ class Rows:
     counts = [
       files.read_json(file, {'skipped_images': int})['skipped_images']
       for folder in self.folders.values()
-      if (file := folder / retraining.RESULT).exists()
+      if (file := folder / outcomes.RESULT).exists()
     ]
     return max(counts, default=0)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxnas.config import Config, digest, run_files, run_folder
 from jaxnas.config.search import Search
-from jaxnas.experiment import build, retraining, search
+from jaxnas.experiment import build, outcomes, retraining, search
 from jaxnas.reproduce.item import Item, Request
 from jaxnas.reproduce.jobs import Part, Row
 from jaxnas.reproduce.metrics import Metric
@@ -88,13 +88,13 @@ def retrained(
   """Trains the architecture that a search of the run found, alone."""
   found = best(run / searcher, config)
   folder = run / f'retrain_{searcher}'
-  if not (folder / retraining.RESULT).exists():
+  if not (folder / outcomes.RESULT).exists():
     config = run_folder.read_config(run).on_one_device()
     built = build.stand_alone(config, found['arch'])
     run_folder.open_run(folder, config, resume=True, command='retrain', run=run)
     retraining.retrain(built, found['arch'], folder, preemption)
   result = files.read_result(
-    folder / retraining.RESULT, run_files.RESULT, {'config': digest(config)}
+    folder / outcomes.RESULT, run_files.RESULT, {'config': digest(config)}
   )
   return {name: result[name] for name in ('arch', 'accuracy', 'seeds')}
 
